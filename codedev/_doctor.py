@@ -1,0 +1,54 @@
+"""`codedev doctor`: what is installed, what is missing and how to get it. Imports nothing heavy: versions come from package metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from typing import Any
+
+_NAME = re.compile(r"^([A-Za-z0-9._-]+)")
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+
+
+def examine() -> dict[str, Any]:
+    """The machine, and each extra's packages with their versions (None = not installed)."""
+    packages: dict[str, dict[str, str | None]] = {"base": {}}
+    for requirement in importlib.metadata.requires("codedev") or []:
+        match = _NAME.match(requirement)
+        extra = _EXTRA.search(requirement)
+        if match and match[1] != "codedev":
+            packages.setdefault(extra[1] if extra else "base", {})[match[1]] = _version(match[1])
+    return {
+        "codedev": importlib.metadata.version("codedev"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "nvidia_smi": shutil.which("nvidia-smi"),
+        "packages": packages,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def show(report: dict[str, Any]) -> None:
+    from codedev._terminal import print_table, size
+
+    print(f"codedev {report['codedev']} on Python {report['python']}, {report['platform']}")
+    print(f"{report['cores']} cores, {size(report['memory_bytes'])} memory, GPU: {'yes' if report['nvidia_smi'] else 'none found'}")
+    rows = []
+    for extra, packages in report["packages"].items():
+        missing = [name for name, version in packages.items() if version is None]
+        installed = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+        command = "" if not missing else f"pip install 'codedev[{extra}]'" if extra != "base" else f"{sys.executable} -m pip install codedev"
+        rows.append([extra, installed, ", ".join(missing), command])
+    print_table("Packages", ["extra", "installed", "missing", "install with"], rows)

@@ -1,0 +1,48 @@
+"""Errors a user can act on. The command line prints them in one line and exits with the code beside the name.
+
+    CodedevError            1
+    ├── RecipeError         1   the recipe is wrong: unknown key, wrong type, impossible combination
+    ├── InputError          1   an input is missing, unreadable or not what its recipe says
+    ├── RunError            1   a run cannot go on: locked directory, dead worker, mismatching state
+    ├── MissingExtraError   1   an optional package is not installed; the message has the install command
+    └── ExpectationError    3   the run is complete, but an `expect:` of its recipe is broken
+
+A message says what, where and what to do next. Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CodedevError(Exception):
+    exit_code = 1
+
+
+class RecipeError(CodedevError):
+    pass
+
+
+class InputError(CodedevError):
+    pass
+
+
+class RunError(CodedevError):
+    pass
+
+
+class MissingExtraError(CodedevError):
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. Install it with: pip install 'codedev[{extra}]'")
+
+
+class ExpectationError(CodedevError):
+    exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a message: the known word nearest to `word`, or all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

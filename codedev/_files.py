@@ -1,0 +1,212 @@
+"""One way to find and to open an input: local or remote (fsspec), compressed or not.
+
+Compression is told by the first bytes, never by the name. Zstandard windows up to 2 GiB are accepted, as the Reddit dumps need them.
+Opening a FIFO or a device is refused: reading one would hang.
+"""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import io
+import lzma
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import xxhash
+
+from codedev._errors import InputError
+
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bz2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+)
+# What a damaged or clipped compressed stream raises on reading: a source turns these into an error row.
+# lz4 says RuntimeError, zstandard ZstdError (looked up in `is_damage`, so that neither is imported before it is needed).
+_DAMAGE: tuple[type[BaseException], ...] = (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError, ValueError, RuntimeError)
+
+
+class Found(NamedTuple):
+    path: str  # absolute path or URL: what to open
+    name: str  # what to show and to store: relative to the recipe's folder where it lies under it
+    size: int  # bytes
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+def expand(paths: tuple[str, ...], base: Path) -> Iterator[Found]:
+    """Every file that `paths` (files, directories, globs, URLs) name, in order of the paths and sorted inside each.
+
+    Raises InputError when one of them names nothing. Directories are walked with sorted names and without following links to
+    directories, so that a link loop cannot hang it. A file named twice is given once.
+    """
+    seen: set[str] = set()  # 100 bytes a file: 100 MB for a million of them
+    for pattern in paths:
+        count = 0
+        for found in _remote(pattern) if is_url(pattern) else _local(pattern, base):
+            count += 1
+            if found.path not in seen:
+                seen.add(found.path)
+                yield found
+        if count == 0:
+            where = "" if is_url(pattern) or os.path.isabs(pattern) else f" (looked in {base})"
+            raise InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
+
+
+def _local(pattern: str, base: Path) -> Iterator[Found]:
+    absolute = os.path.normpath(base / os.path.expanduser(pattern))
+    matches = [absolute] if os.path.lexists(absolute) else sorted(glob.glob(absolute, recursive=True))
+    for match in matches:
+        if os.path.isdir(match):
+            yield from (found(path, base) for path in walk(match))
+        else:
+            yield found(match, base)
+
+
+def found(path: str, base: Path) -> Found:
+    return Found(path, shown(path, base), os.path.getsize(path) if os.path.isfile(path) else 0)
+
+
+def shown(path: str, base: Path) -> str:
+    """`path` relative to the recipe's folder when it lies in it, so that outputs do not depend on where that folder is."""
+    inside = os.path.relpath(path, base)
+    name = path if inside.startswith("..") else inside
+    # A name on disk may be any bytes; what is stored is UTF-8.
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def walk(directory: str) -> Iterator[str]:
+    """Paths of all files below `directory`, hidden ones left out, in sorted order; streams. A directory that cannot be listed
+    is yielded itself, so that its failure becomes an error row instead of silence."""
+    try:
+        with os.scandir(directory) as entries:
+            listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError:
+        yield directory
+        return
+    for name, is_directory in listed:
+        if name.startswith("."):
+            continue
+        path = os.path.join(directory, name)
+        if is_directory:
+            yield from walk(path)
+        elif not (os.path.islink(path) and os.path.isdir(path)):
+            yield path
+
+
+def _remote(pattern: str) -> Iterator[Found]:
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(pattern)
+        prefix = pattern.split("://", 1)[0] + "://"
+        matches = sorted(system.glob(path)) if glob.has_magic(path) else ([path] if system.exists(path) else [])
+        for match in matches:
+            for inner in sorted(system.find(match)) if system.isdir(match) else [match]:
+                url = inner if is_url(inner) else prefix + inner.removeprefix("/") if prefix != "file://" else prefix + inner
+                yield Found(url, url, int(system.size(inner) or 0))
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{pattern}: cannot be listed: {error}") from None
+
+
+def open_raw(path: str) -> BinaryIO:
+    """The file's own bytes, seekable. Raises OSError when it cannot be read or is not a regular file."""
+    if is_url(path):
+        import fsspec
+
+        return cast(BinaryIO, fsspec.open(path, "rb", block_size=8 << 20).open())
+    # O_NONBLOCK: opening a FIFO without a writer would hang otherwise; regular files do not care.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"not a regular file: {path}")
+    return open(handle, "rb", buffering=1 << 20)
+
+
+def hash_of(path: str) -> str:
+    """xxh3-128 of the file's bytes as 32 hex digits."""
+    digest = xxhash.xxh3_128()
+    with open_raw(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def compression(head: bytes) -> str | None:
+    """`gzip`, `zstd`, `bz2`, `xz`, `lz4` or None, told by the first bytes."""
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+
+
+def open_decompressed(path: str) -> BinaryIO:
+    """The file's content as a forward stream, decompressed. Reading it may raise what `is_damage` knows."""
+    file = open_raw(path)
+    head = file.read(8)
+    file.seek(0)
+    return decompressed(file, compression(head))
+
+
+def decompressed(file: BinaryIO, codec: str | None) -> BinaryIO:
+    match codec:
+        case None:
+            return file
+        case "gzip":
+            return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+        case "bz2":
+            return cast(BinaryIO, bz2.BZ2File(file))
+        case "xz":
+            return cast(BinaryIO, lzma.LZMAFile(file))
+        case "zstd":
+            return cast(BinaryIO, io.BufferedReader(_ZstdReader(file), 1 << 16))
+        case "lz4":
+            import lz4.frame
+
+            return cast(BinaryIO, lz4.frame.LZ4FrameFile(file))
+    raise ValueError(f"unknown compression {codec}")
+
+
+class _ZstdReader(io.RawIOBase):
+    """Frames of Zstandard one after another. Unlike the library's own reader it tells a clipped frame from a whole one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        import zstandard
+
+        self._file = file
+        self._open_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
+        self._frame: Any = None
+        self._input = self._output = b""
+        self._given = 0  # bytes of the output handed out
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._given == len(self._output):
+            # 4 KB of input unfold into 128 MB at the very most.
+            self._input = self._input or self._file.read(4096)
+            if not self._input:
+                if self._frame is not None:
+                    raise EOFError("the last Zstandard frame is cut off")
+                return 0
+            self._frame = self._frame or self._open_frame()
+            self._output, self._given = self._frame.decompress(self._input), 0
+            self._input = b""
+            if self._frame.eof:
+                self._input, self._frame = self._frame.unused_data, None
+        count = min(len(buffer), len(self._output) - self._given)
+        buffer[:count] = self._output[self._given : self._given + count]
+        self._given += count
+        return count
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether `error` is what reading a damaged or clipped stream raises, and not a bug of ours."""
+    return isinstance(error, _DAMAGE) or type(error).__name__ in ("ZstdError", "error")

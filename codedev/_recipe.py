@@ -1,0 +1,210 @@
+"""Recipes: YAML and `--set` overrides to frozen, strict models. An unknown key is an error that names the nearest known one.
+
+YAML 1.2 scalars: only `true` and `false` are booleans (so that the language `no` stays a word) and `1e-3` is a number.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codedev._errors import InputError, RecipeError, nearest
+
+
+class Model(BaseModel):
+    """Base of every recipe model: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own attribute
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp", ":int"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(node.value)  # decimal: YAML 1.1 would read 010 as eight
+
+
+def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key {key!r} must be text")
+        if key in mapping:
+            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands twice")
+        mapping[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return mapping
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader with fewer implicit types
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        raise RecipeError(f"{where}:{at} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def load(path: Path, model: type[M], overrides: tuple[str, ...] = ()) -> M:
+    """The recipe at `path` with `--set key.sub=value` overrides, checked against `model`."""
+    return check(read(path, overrides), model, str(path))
+
+
+def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The mapping in the recipe at `path`, with `--set key.sub=value` overrides, not yet checked."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a recipe: {error}") from None
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, this is {_shown(data)}")
+    for override in overrides:
+        _override(data, override)
+    return data
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Set `a.b.0.c=value` in place; the value is read as YAML."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: write --set key.sub=value")
+    *parents, last = key.split(".")
+    at: Any = data
+    for part in parents:
+        if isinstance(at, list) and part.isdigit() and int(part) < len(at):
+            at = at[int(part)]
+        elif isinstance(at, dict):
+            if at.get(part) is None:
+                at[part] = {}
+            at = at[part]
+        else:
+            raise RecipeError(f"--set {override}: there is no '{part}' in {_shown(at)}")
+    parsed = parse_yaml(value, f"--set {key}")
+    if isinstance(at, list) and last.isdigit() and int(last) < len(at):
+        at[int(last)] = parsed
+    elif isinstance(at, dict):
+        at[last] = parsed
+    else:
+        raise RecipeError(f"--set {override}: there is no '{last}' in {_shown(at)}")
+
+
+def check(data: Any, model: type[M], where: str) -> M:
+    """`data` as a `model`; the first fault as a one-line RecipeError."""
+    try:
+        # JSON mode in strict models lets lists stand for tuples, as a YAML list must.
+        return model.model_validate(_tuples(data))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_fault(error, data, model)}") from None
+
+
+def _tuples(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _tuples(value) for key, value in data.items()}
+    return tuple(_tuples(value) for value in data) if isinstance(data, list) else data
+
+
+def _first_fault(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
+    faults = error.errors()
+    # An unknown key says most about what went wrong: it goes first.
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    location = [part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("tagged-union"))]
+    place = ".".join(str(part) for part in _real_keys(location, data)) or "the recipe"
+    match fault["type"]:
+        case "extra_forbidden":
+            parent, _, key = place.rpartition(".")
+            known = _known_keys(model, fault["loc"])
+            return f"unknown key '{key}'{f' in {parent}' if parent else ''}: {nearest(key, known)}"
+        case "missing":
+            return f"'{place}' is missing"
+        case "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in fault["ctx"]["expected_tags"].split(",")]
+            return f"{place}: unknown {fault['ctx']['discriminator'].strip(chr(39))} '{fault['ctx']['tag']}': {nearest(fault['ctx']['tag'], tags)}"
+        case "union_tag_not_found":
+            return f"'{place}.{fault['ctx']['discriminator'].strip(chr(39))}' is missing"
+        case "value_error":
+            return f"{place}: {fault['ctx']['error']}"
+        case _:
+            return f"{place} is {_shown(fault['input'])}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _real_keys(location: list[Any], data: Any) -> list[Any]:
+    """`location` without the parts that pydantic adds and the recipe does not hold: tags of unions, names of types."""
+    keys, at = [], data
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(at, dict) and (part in at or last):
+            keys.append(part)
+            at = at.get(part)
+        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+            keys.append(part)
+            at = at[part]
+        elif last and not isinstance(at, list | dict) and not keys:
+            keys.append(part)
+    return keys
+
+
+def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
+    """The keys of the model that holds the last part of `location`."""
+    candidates: list[type[BaseModel]] = [model]
+    for part in location[:-1]:
+        inside: list[type[BaseModel]] = []
+        for candidate in candidates:
+            if isinstance(part, str) and part in candidate.model_fields:
+                inside += _models_in(candidate.model_fields[part].annotation)
+        tagged = [m for m in candidates if isinstance(part, str) and _tag(m) == part]
+        candidates = inside or tagged or candidates
+    return {name for candidate in candidates for name in candidate.model_fields}
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    for name in ("type", "stage"):
+        if name in model.model_fields:
+            allowed = getattr(model.model_fields[name].annotation, "__args__", ())
+            if len(allowed) == 1:
+                return str(allowed[0])
+    return None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value) if not isinstance(value, bool | None) else {True: "true", False: "false", None: "empty"}[value]
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,147 @@
+"""What a person sees: progress bars, tables, sizes. Results go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from codedev._run import Progress, no_progress
+
+_BYTES = frozenset({"plan", "read", "encode", "sample"})  # what is counted in bytes; everything else in pieces
+_LOG_SECONDS = 10.0  # between log lines where stderr is no terminal
+
+
+@contextlib.contextmanager
+def watch(*, quiet: bool = False) -> Iterator[Progress]:
+    """A Progress that draws bars with rate and time left on a terminal, and logs a line every so often elsewhere."""
+    if quiet:
+        yield no_progress
+    elif sys.stderr.isatty():
+        yield from _bars()
+    else:
+        yield _log_lines()
+
+
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[rate]:>12}", style="cyan"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    tasks: dict[str, Any] = {}
+    started: dict[str, float] = {}
+    with Bars(*columns, console=Console(stderr=True), refresh_per_second=5) as bars:
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, rate="", note="")
+                started[what] = time.monotonic()
+            rate = done / max(time.monotonic() - started[what], 1e-3)
+            bars.update(tasks[what], completed=done, total=total, rate=_rate(what, rate), note=_amount(what, done))
+
+        yield progress
+        for task in tasks.values():  # a stage that counted without knowing its end has ended now
+            if bars.tasks[task].total is None:
+                bars.update(task, total=max(bars.tasks[task].completed, 1), completed=max(bars.tasks[task].completed, 1))
+
+
+def _log_lines() -> Progress:
+    last: dict[str, float] = {}
+    started: dict[str, float] = {}
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        started.setdefault(what, now)
+        finished = total is not None and done >= total
+        if now - last.get(what, started[what]) >= _LOG_SECONDS or finished:
+            last[what] = now
+            share = f" {done / total:.0%}" if total else ""
+            rate = _rate(what, done / max(now - started[what], 1e-3)) if now - started[what] > 1 else ""
+            print(f"{what}:{share} {_amount(what, done)} {rate}".rstrip(), file=sys.stderr, flush=True)
+
+    return progress
+
+
+def _rate(what: str, rate: float) -> str:
+    return f"{size(rate)}/s" if what in _BYTES else f"{rate:,.0f}/s"
+
+
+def _amount(what: str, done: int) -> str:
+    return size(done) if what in _BYTES else f"{done:,}"
+
+
+def size(count: float) -> str:
+    """Bytes for people: decimal units, three digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 999.5 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def note(message: str) -> None:
+    """A line for the person, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A table on stdout: the first column is text, numbers are right-aligned with thousands separators."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(columns):
+        numeric = any(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console = Console()
+    # Into a file or a pipe nothing is folded for want of width.
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.4g}"
+        case _:
+            return str(value)
+
+
+def print_waterfall(manifest: dict[str, Any]) -> None:
+    """Read, dropped by reason, errors, kept, for every source and stage; then the totals."""
+    rows: list[list[Any]] = []
+    for source, stages in manifest["waterfall"].items():
+        for stage in stages:
+            lost = [("drop", *pair) for pair in stage["drop"].items()] + [("error", *pair) for pair in stage["error"].items()]
+            lost.sort(key=lambda entry: -entry[2])
+            text = ", ".join(f"{word} {count:,}" for kind, word, count in lost if kind == "drop")
+            errors = ", ".join(f"{word} {count:,}" for kind, word, count in lost if kind == "error")
+            notes = ", ".join(f"{word.replace('_', ' ')} {count:,}" for word, count in stage["notes"].items())
+            rows.append([source, stage["stage"], stage["rows_in"], text, errors, stage["rows_out"], notes])
+            source = ""
+    print_table("Waterfall", ["source", "stage", "in", "dropped", "errors", "out", "changed"], rows)
+    totals = manifest["totals"]
+    print(
+        f"records {totals['records']:,} = kept {totals['documents']:,} + dropped {totals['dropped']:,} + errors {totals['errors']:,}"
+        f"    raw {size(totals['bytes_in'])} -> text {size(totals['text_bytes'])}"
+    )

@@ -1,0 +1,389 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the commands, so that `--help` stays under 0.3 s.
+
+Data goes to stdout, progress and notes to stderr. Exit codes: 0 done, 1 an error the user can act on (one line), 2 usage, 3 an `expect:`
+of the recipe is broken, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codedev import __version__
+from codedev._errors import CodedevError
+
+_PATH = click.Path(path_type=Path)
+_OVERRIDES = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+
+
+class _Bytes(click.ParamType):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        units = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+        number = value.strip().upper().rstrip("KMGTIB")
+        unit = value.strip().upper()[len(number) :].strip()
+        try:
+            return int(float(number) * units[unit])
+        except (ValueError, KeyError):
+            self.fail(f"'{value}' is not a size: write 4GB or 512MiB", param, ctx)
+
+
+def main() -> None:
+    """The entry point: errors a user can act on become one line and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        code = 130
+    except CodedevError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` for one, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="codedev")
+def cli() -> None:
+    """Build corpora, tokenize them and train language models, with every loss accounted for.
+
+    \b
+    Start here:
+      codedev demo                                   every stage on local data, on a CPU, in minutes
+    Then, with your own data:
+      codedev corpus build recipe.yaml --out corpus
+      codedev tokenizer train corpus --out tokenizer
+      codedev tokenize corpus --tokenizer tokenizer --out shards
+      codedev train train.yaml
+    """
+
+
+def _print(result: Any) -> None:
+    print(json.dumps(result, indent=2, ensure_ascii=False, default=str))
+
+
+# -- demo and doctor ---------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--out", type=_PATH, default=Path("demo"), show_default=True, help="Where everything is written.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Processes; default: one for each core, at most 8.")
+def demo(out: Path, workers: int | None) -> None:
+    """Every stage on bundled and local data, on a CPU, in minutes.
+
+    Builds a corpus of the Python standard library and the bundled samples, trains a tokenizer, packs shards, trains a small model and
+    generates code from it.
+
+    \b
+    Example: codedev demo --out demo
+    """
+    from codedev.demo import run_demo
+
+    run_demo(out, workers or _default_workers())
+
+
+@cli.command()
+@_JSON
+def doctor(as_json: bool) -> None:
+    """What is installed, what is missing, and the command that installs it.
+
+    \b
+    Example: codedev doctor
+    """
+    from codedev._doctor import examine, show
+
+    report = examine()
+    if as_json:
+        _print(report)
+    else:
+        show(report)
+
+
+def _default_workers() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
+# -- corpus ------------------------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def corpus() -> None:
+    """Build and look at corpora: raw records in, documents in Parquet out."""
+
+
+@corpus.command("build")
+@click.argument("recipe", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="The corpus directory; an interrupted build is resumed.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Processes; default: one for each core, at most 8.")
+@click.option("--memory", type=_Bytes(), default="4GB", show_default=True, help="Bound on what deduplication holds in memory.")
+@_OVERRIDES
+@_JSON
+@_QUIET
+def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Build the corpus that RECIPE describes.
+
+    Run it again after an interruption or a change of the recipe: only what is missing or changed is done.
+
+    \b
+    Example: codedev corpus build samples/recipes/corpus.yaml --out corpus
+             codedev corpus build recipe.yaml --out corpus --set language.min_score=0.5
+    """
+    from codedev._terminal import note, print_waterfall, watch
+    from codedev.corpus import recipe as recipes
+    from codedev.corpus.build import build
+
+    loaded = recipes.load(recipe, overrides)
+    with watch(quiet=quiet or as_json) as progress:
+        manifest = build(loaded, recipe.resolve().parent, out, workers=workers or _default_workers(), memory=memory, progress=progress)
+    if as_json:
+        _print(manifest)
+    else:
+        print_waterfall(manifest)
+        note(f"report: {out / 'report' / 'index.html'}")
+
+
+@corpus.command("report")
+@click.argument("directory", type=_PATH)
+@_JSON
+def corpus_report(directory: Path, as_json: bool) -> None:
+    """Write the data-quality report of a corpus: HTML, JSON and Markdown under DIRECTORY/report.
+
+    \b
+    Example: codedev corpus report corpus
+    """
+    from codedev.corpus.report import report_data, write_report
+
+    path = write_report(directory)
+    if as_json:
+        _print(report_data(directory))
+    else:
+        print(path)
+
+
+@corpus.command("inspect")
+@click.argument("directory", type=_PATH)
+@click.option("--dropped", metavar="REASON", default=None, help="Dropped documents with this reason ('any' for all) instead of kept ones.")
+@click.option("--errors", is_flag=True, help="Records that could not be read.")
+@click.option("--source", default=None, help="Only this source.")
+@click.option("--id", "document_id", default=None, help="Only the document with this id, kept or dropped, with its whole text.")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="How many rows.")
+@_JSON
+def corpus_inspect(
+    directory: Path, dropped: str | None, errors: bool, source: str | None, document_id: str | None, limit: int, as_json: bool
+) -> None:
+    """Look at documents of a corpus: kept ones, dropped ones with their reason and evidence, or errors.
+
+    \b
+    Example: codedev.corpus.look corpus --dropped too_few_words --limit 3
+    """
+    from codedev.corpus.look import look, show
+
+    rows = look(directory, dropped=dropped, errors=errors, source=source, document_id=document_id, limit=limit)
+    if as_json:
+        _print(rows)
+    else:
+        show(rows, whole=document_id is not None)
+
+
+@corpus.command("diff")
+@click.argument("directory_a", type=_PATH)
+@click.argument("directory_b", type=_PATH)
+@_JSON
+def corpus_diff(directory_a: Path, directory_b: Path, as_json: bool) -> None:
+    """What changed between two corpora: documents added, removed and rewritten, by source and reason.
+
+    \b
+    Example: codedev corpus diff corpus-v1 corpus-v2
+    """
+    from codedev._terminal import print_table
+    from codedev.corpus.look import compare
+
+    result = compare(directory_a, directory_b)
+    if as_json:
+        _print(result)
+        return
+    columns = ["source", "in both", "rewritten", "only in A", "only in B"]
+    print_table(f"A = {directory_a}, B = {directory_b}", columns, [list(row.values()) for row in result["sources"]])
+    if result["reasons"]:
+        print_table("Drops and errors", ["source", "stage", "reason", "A", "B"], [list(row.values()) for row in result["reasons"]])
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def tokenizer() -> None:
+    """Train and compare tokenizers."""
+
+
+@tokenizer.command("train")
+@click.argument("corpus_directory", metavar="CORPUS", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="The tokenizer directory.")
+@click.option("--vocab-size", type=click.IntRange(300), default=65_536, show_default=True, help="Tokens, special ones included.")
+@click.option("--preset", default="u7", show_default=True, help="Pretokenization: u7, gpt2, cl100k, qwen or llama3.")
+@click.option("--special-slots", type=click.IntRange(0), default=256, show_default=True, help="Ids reserved for special tokens.")
+@click.option("--sample", type=_Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which documents a sample takes.")
+@_JSON
+@_QUIET
+def tokenizer_train(
+    corpus_directory: Path, out: Path, vocab_size: int, preset: str, special_slots: int, sample: int, seed: int, as_json: bool, quiet: bool
+) -> None:
+    """Train a byte-level BPE tokenizer on the documents of CORPUS.
+
+    \b
+    Example: codedev tokenizer train corpus --out tokenizer --vocab-size 32768
+    """
+    from codedev._terminal import watch
+    from codedev.tokenize.train import train_tokenizer
+
+    with watch(quiet=quiet or as_json) as progress:
+        result = train_tokenizer(
+            corpus_directory,
+            out,
+            vocab_size=vocab_size,
+            preset=preset,
+            special_slots=special_slots,
+            sample_bytes=sample,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        _print(result)
+    else:
+        print(f"{out}: {result['vocab_size']:,} tokens, {result['bytes_per_token']:.3f} bytes a token on its sample")
+
+
+@cli.command("tokenize")
+@click.argument("corpus_directory", metavar="CORPUS", type=_PATH)
+@click.option("--tokenizer", "tokenizer_path", type=_PATH, required=True, help="A tokenizer directory or tokenizer.json.")
+@click.option("--out", type=_PATH, required=True, help="The shard directory; an interrupted run is resumed.")
+@click.option("--seq-len", type=click.IntRange(8), default=2048, show_default=True, help="Tokens of a row.")
+@click.option("--overlong", type=click.Choice(["split", "truncate", "drop"]), default="split", show_default=True, help="Longer documents.")
+@click.option("--holdout", type=click.FloatRange(0, 0.5), default=0.0, show_default=True, help="Share of documents kept for evaluation.")
+@click.option("--eos", default=None, metavar="TOKEN", help="The end-of-document token, where the tokenizer does not name it.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the shuffle.")
+@_JSON
+@_QUIET
+def tokenize_command(
+    corpus_directory: Path,
+    tokenizer_path: Path,
+    out: Path,
+    seq_len: int,
+    overlong: str,
+    holdout: float,
+    eos: str | None,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Encode CORPUS and pack it into shards: memory-mapped rows of whole documents, each token traceable to its raw bytes.
+
+    \b
+    Example: codedev tokenize corpus --tokenizer tokenizer --out shards --seq-len 2048 --holdout 0.01
+    """
+    from codedev._terminal import watch
+    from codedev.tokenize.pack import tokenize_corpus
+
+    with watch(quiet=quiet or as_json) as progress:
+        manifest = tokenize_corpus(
+            corpus_directory, tokenizer_path, out, seq_len=seq_len, overlong=overlong, holdout=holdout, eos=eos, seed=seed, progress=progress
+        )
+    if as_json:
+        _print(manifest)
+    else:
+        _print_tokens(out, manifest)
+
+
+def _print_tokens(out: Path, manifest: dict[str, Any]) -> None:
+    counts = manifest["counts"]
+    cells = manifest["rows"] * manifest["seq_len"]
+    print(
+        f"{out}: {manifest['rows']:,} rows of {manifest['seq_len']:,}; tokens {counts['tokens_in']:,} = packed {counts['tokens_packed']:,}"
+        f" + truncated {counts['tokens_truncated']:,}; padding {counts['padding']:,} ({counts['padding'] / max(cells, 1):.2%})"
+    )
+
+
+@cli.command()
+@click.argument("shards", type=_PATH)
+@click.argument("row", type=click.IntRange(0))
+@click.argument("token", type=click.IntRange(0), required=False)
+@click.option("--corpus", "corpus_directory", type=_PATH, default=None, help="Where the corpus is now, if it has moved.")
+@_JSON
+def trace(shards: Path, row: int, token: int | None, corpus_directory: Path | None, as_json: bool) -> None:
+    """From a token of SHARDS back to its document and the raw bytes it came from; without TOKEN, the documents of the row.
+
+    \b
+    Example: codedev trace shards 12 345
+    """
+    from codedev.tokenize.trace import show, trace
+
+    result = trace(shards, row, token, corpus_directory)
+    if as_json:
+        _print(result)
+    else:
+        show(result)
+
+
+# -- models ------------------------------------------------------------------------------------------------------------------------
+
+
+@cli.command("train")
+@click.argument("recipe", type=_PATH)
+@_OVERRIDES
+@_JSON
+@_QUIET
+def train_command(recipe: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Train the model that RECIPE describes; an interrupted run is resumed exactly.
+
+    \b
+    Example: codedev train train.yaml --set run.steps=2000
+             torchrun --nproc-per-node 8 -m codedev train train.yaml
+    """
+    from codedev._terminal import watch
+    from codedev.train import load_recipe, run
+
+    loaded = load_recipe(recipe, overrides)
+    with watch(quiet=quiet or as_json or int(os.environ.get("RANK", "0")) > 0) as progress:
+        result = run(loaded, recipe.resolve().parent, progress=progress)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    if as_json:
+        _print(result)
+    else:
+        for name, value in result.items():
+            print(f"{name:<28} {value}")
+
+
+@cli.command()
+@click.argument("model", type=_PATH)
+@click.option("--prompt", default="", help="The text to go on from; '-' reads it from stdin.")
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 = always the most probable token.")
+@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def generate(model: Path, prompt: str, max_tokens: int, temperature: float, top_p: float, seed: int) -> None:
+    """Go on from a prompt with a trained MODEL.
+
+    \b
+    Example: codedev generate runs/pt/model --prompt 'def main('
+    """
+    from codedev.train.generate import generate as continue_text
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    print(text + continue_text(model, text, max_new_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed))

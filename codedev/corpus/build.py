@@ -1,0 +1,310 @@
+"""`codedev corpus build`: a recipe to a corpus directory.
+
+plan -> score every unit -> judge every unit -> barriers -> write every unit -> manifest -> report. Whatever is killed at whatever moment,
+the same command run again redoes only what is missing or changed, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from codedev import __version__
+from codedev._errors import ExpectationError, RunError
+from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, sweep, write_json, write_text
+from codedev.corpus.dedup import find_duplicates
+from codedev.corpus.engines.local import Run, engine
+from codedev.corpus.judge import judge_unit
+from codedev.corpus.plan import Plan, make_plan, read_plan
+from codedev.corpus.recipe import CorpusRecipe
+from codedev.corpus.report import write_report
+from codedev.corpus.score import score_unit
+from codedev.corpus.unit import Context, Unit, filters
+from codedev.corpus.write import Placed, part_facts, write_unit
+from codedev.kernels import warm
+
+FORMAT = "codedev.corpus/1"
+PARTS = ("documents", "dropped", "errors")
+
+
+def build(
+    recipe: CorpusRecipe, base: Path, out: Path, *, workers: int = 1, memory: int = 4 << 30, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Build the corpus and return its manifest.
+
+    `base` is the folder that relative input paths start from, `memory` a bound in bytes on what the barriers hold.
+    Raises InputError, RunError, and ExpectationError after a complete run that breaks its `expect:`.
+    """
+    with locked(out):
+        sweep(out)
+        context = Context(recipe, base.resolve(), out)
+        events = Events(out)
+        plan = make_plan(context, context.work / "plan.jsonl", progress)
+        identity = {"plan": plan.hash, "recipe": content_key(_content(recipe))}
+        events.log("planned", units=plan.units, bytes=plan.bytes, workers=workers)
+        manifest = _finished(out, identity)
+        if manifest is None:
+            (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
+            write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+            warm()
+            with engine(workers) as run:
+                manifest = _build(context, plan, run, memory, progress, events)
+            manifest |= {"identity": identity}
+            _check_balance(manifest)
+            write_json(out / "manifest.json", manifest)
+            if not recipe.keep_work:
+                shutil.rmtree(context.work)
+            events.log("built", **manifest["totals"])
+        else:
+            events.log("nothing_to_do")
+        write_report(out)
+    _check_expectations(recipe, manifest)
+    return manifest
+
+
+def _content(recipe: CorpusRecipe) -> dict[str, Any]:
+    """What of the recipe decides the corpus."""
+    return recipe.model_dump(mode="json", exclude={"expect", "keep_work"})
+
+
+def _finished(out: Path, identity: dict[str, str]) -> dict[str, Any] | None:
+    """The manifest of an earlier run over the same inputs and recipe, if every part it lists is still as it was."""
+    try:
+        manifest: dict[str, Any] = orjson.loads((out / "manifest.json").read_bytes())
+        parts = [part for kind in PARTS for part in manifest["parts"][kind]]
+        whole = manifest["identity"] == identity and all(file_hash(out / part["path"]) == part["hash"] for part in parts)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if whole else None
+
+
+def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progress, events: Events) -> dict[str, Any]:
+    names = [source.name for source in context.recipe.sources]
+    waterfall: dict[str, dict[str, Counter[str]]] = {name: {} for name in names}
+
+    scored = _score(context, plan, run, progress, waterfall)
+    events.log("scored", units=len(scored))
+    judged = _judge(context, plan, scored, run, progress, waterfall)
+    events.log("judged")
+
+    placed, _first_rows, source_starts = _place(context, plan, scored, judged)
+    found = context.work / "found"
+    shutil.rmtree(found, ignore_errors=True)
+    found.mkdir(parents=True)
+    progress("deduplicate", 0, 1)
+    tables = [(context.work / "judged" / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
+    exact = context.recipe.dedup.exact is not None
+    find_duplicates([t for t, _ in tables], [r for _, r in tables], source_starts, found, exact=exact, memory=memory // 2)
+    progress("deduplicate", 1, 1)
+    events.log("deduplicated")
+
+    receipts: dict[tuple[str, int], dict[str, Any]] = {}
+    for unit, receipt in run(partial(_write, context, found), placed):
+        receipts[unit] = receipt
+        progress("write", len(receipts), len(placed))
+    _add_barriers(waterfall, receipts, filters(context.recipe)[-1][0], exact=exact)
+    events.log("written")
+
+    parts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PARTS}
+    for unit in placed:
+        for kind, facts in part_facts(context, unit, receipts[unit.source, unit.number]).items():
+            parts[kind] += facts
+    _remove_stale(context, placed, parts)
+    return _manifest(context.recipe, plan, waterfall, parts, receipts)
+
+
+# Tasks carry back what the parent needs to place their result.
+
+
+def _score(
+    context: Context, plan: Plan, run: Run, progress: Progress, waterfall: dict[str, dict[str, Counter[str]]]
+) -> dict[tuple[int, int], tuple[str, int]]:
+    """(source, number) -> (key, rows) of every unit."""
+    scored, done = {}, 0
+    for place, receipt in run(partial(_score_one, context), read_plan(plan.path)):
+        scored[place] = (receipt["key"], receipt["rows"])
+        _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
+        done += receipt["bytes_in"]
+        progress("read", done, plan.bytes)
+    return scored
+
+
+def _score_one(context: Context, unit: Unit) -> tuple[tuple[int, int], dict[str, Any]]:
+    receipt = score_unit(context, unit)
+    return (unit.source, unit.number), {name: receipt[name] for name in ("key", "rows", "counts", "bytes_in")}
+
+
+def _judge(
+    context: Context,
+    plan: Plan,
+    scored: dict[tuple[int, int], tuple[str, int]],
+    run: Run,
+    progress: Progress,
+    waterfall: dict[str, dict[str, Counter[str]]],
+) -> dict[tuple[int, int], str]:
+    """(source, number) -> key of every unit."""
+    judged = {}
+    for place, receipt in run(partial(_judge_one, context), ((place, key) for place, (key, _) in scored.items())):
+        judged[place] = receipt["key"]
+        _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
+        progress("filter", len(judged), plan.units)
+    return judged
+
+
+def _judge_one(context: Context, argument: tuple[tuple[int, int], str]) -> tuple[tuple[int, int], dict[str, Any]]:
+    place, key = argument
+    return place, judge_unit(context, key)
+
+
+def _write(context: Context, found: Path, placed: Placed) -> tuple[tuple[str, int], dict[str, Any]]:
+    return (placed.source, placed.number), write_unit(context, found, placed)
+
+
+def _place(
+    context: Context, plan: Plan, scored: dict[tuple[int, int], tuple[str, int]], judged: dict[tuple[int, int], str]
+) -> tuple[list[Placed], list[int], list[int]]:
+    """(units in plan order with the place of their first row, those places, the place of each source's first row)."""
+    placed: list[Placed] = []
+    source_starts: list[int] = []
+    row = 0
+    for place in sorted(scored):
+        source, number = place
+        while len(source_starts) <= source:
+            source_starts.append(row)
+        key, rows = scored[place]
+        placed.append(Placed(context.recipe.sources[source].name, number, key, judged[place], row, rows))
+        row += rows
+    return placed, [unit.first_row for unit in placed], source_starts
+
+
+# The waterfall
+
+
+def _add(stages: dict[str, Counter[str]], counts: dict[str, dict[str, int]]) -> None:
+    for stage, counted in counts.items():
+        stages.setdefault(stage, Counter()).update(counted)
+
+
+def _add_barriers(
+    waterfall: dict[str, dict[str, Counter[str]]], receipts: dict[tuple[str, int], dict[str, Any]], last_filter: str, *, exact: bool
+) -> None:
+    """Append the barriers' stages: what came in is what the last filter let out."""
+    dropped: dict[str, dict[str, Counter[str]]] = {name: {} for name in waterfall}
+    renamed: Counter[str] = Counter()
+    for (name, _), receipt in receipts.items():
+        _add(dropped[name], receipt["counts"])
+        renamed[name] += receipt["renamed"]
+    for name, stages in waterfall.items():
+        rows = stages.get(last_filter, Counter())["rows_out"]
+        for stage in ("identity", "exact") if exact else ("identity",):
+            drops = dropped[name].get(stage, Counter())
+            stages[stage] = Counter(rows_in=rows, rows_out=rows - drops.total()) + drops
+            rows -= drops.total()
+        if renamed[name]:
+            stages["identity"]["note.new_ids"] = renamed[name]
+
+
+def _stage_rows(stages: dict[str, Counter[str]], order: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    for name in order:
+        counts = stages.get(name, Counter())
+        grouped: dict[str, dict[str, int]] = {"drop": {}, "error": {}, "note": {}}
+        for counter, value in sorted(counts.items()):
+            group, dot, word = counter.partition(".")
+            if dot:
+                grouped[group][word] = value
+        rows.append({
+            "stage": name, "rows_in": counts["rows_in"], "rows_out": counts["rows_out"],
+            "drop": grouped["drop"], "error": grouped["error"], "notes": grouped["note"],
+        })  # fmt: skip
+    return rows
+
+
+def _manifest(
+    recipe: CorpusRecipe,
+    plan: Plan,
+    waterfall: dict[str, dict[str, Counter[str]]],
+    parts: dict[str, list[dict[str, Any]]],
+    receipts: dict[tuple[str, int], dict[str, Any]],
+) -> dict[str, Any]:
+    order = ["read", "normalise", *(name for name, _ in filters(recipe)), "identity", *(["exact"] if recipe.dedup.exact else [])]
+    rows = {kind: sum(part["rows"] for part in listed) for kind, listed in parts.items()}
+    return {
+        "format": FORMAT,
+        "codedev": __version__,
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "recipe_hash": content_key(_content(recipe)),
+        "sources": [
+            {"name": source.name, "type": source.type, "files": plan.files[source.name], "bytes_in": plan.bytes_in[source.name]}
+            for source in recipe.sources
+        ],
+        "waterfall": {name: _stage_rows(stages, order) for name, stages in waterfall.items()},
+        "totals": {
+            "records": sum(stages.get("read", Counter())["rows_in"] for stages in waterfall.values()),
+            **rows,
+            "bytes_in": plan.bytes,
+            "text_bytes": sum(receipt["text_bytes"] for receipt in receipts.values()),
+            "unknown_licence": sum(receipt["unknown_licence"] for receipt in receipts.values()),
+        },
+        "parts": parts,
+    }
+
+
+def _check_balance(manifest: dict[str, Any]) -> None:
+    """Law 1. A broken balance is a bug; it must never reach a user as a corpus."""
+    kept = dropped = failed = 0
+    for name, stages in manifest["waterfall"].items():
+        before = None
+        for stage in stages:
+            lost, errors = sum(stage["drop"].values()), sum(stage["error"].values())
+            if stage["rows_in"] != stage["rows_out"] + lost + errors or before not in (None, stage["rows_in"]):
+                raise RunError(f"{name}: stage {stage['stage']} does not balance: {stage}. This is a bug in codedev; please report it")
+            before = stage["rows_out"]
+            dropped, failed = dropped + lost, failed + errors
+        kept += before or 0
+    totals = manifest["totals"]
+    if (kept, dropped, failed) != (totals["documents"], totals["dropped"], totals["errors"]):
+        raise RunError(
+            f"the parts do not hold what was counted: {(kept, dropped, failed)} against {totals}. This is a bug in codedev; please report it"
+        )
+
+
+def _check_expectations(recipe: CorpusRecipe, manifest: dict[str, Any]) -> None:
+    totals, expect = manifest["totals"], recipe.expect
+    records = max(totals["records"], 1)
+    shares = [
+        ("max_drop", totals["dropped"] / records),
+        ("max_error", totals["errors"] / records),
+        ("max_unknown_licence", totals["unknown_licence"] / max(totals["documents"], 1)),
+    ]
+    broken = [f"{name}: {share:.4f} > {bound}" for name, share in shares if (bound := getattr(expect, name)) is not None and share > bound]
+    if expect.min_documents is not None and totals["documents"] < expect.min_documents:
+        broken.append(f"min_documents: {totals['documents']} < {expect.min_documents}")
+    if broken:
+        raise ExpectationError(f"the corpus is complete, but it breaks the recipe's expect: {'; '.join(broken)}. See the report")
+
+
+def _remove_stale(context: Context, placed: Iterable[Placed], parts: dict[str, list[dict[str, Any]]]) -> None:
+    """Parts and work of earlier recipes or inputs. What this run wrote is named; nothing else in these folders is codedev's to keep."""
+    listed = {part["path"] for kind in PARTS for part in parts[kind]}
+    for kind in PARTS:
+        _remove(path for path in (context.out / kind).rglob("part-*.parquet") if path.relative_to(context.out).as_posix() not in listed)
+    keys = {key for unit in placed for key in (unit.scored, unit.judged)}
+    _remove(path for folder in ("scored", "judged") for path in (context.work / folder).glob("*") if path.name.split(".")[0] not in keys)
+    written = {(unit.source, f"{unit.number:05d}.json") for unit in placed}
+    _remove(path for path in (context.work / "written").glob("*/*.json") if (path.parent.name, path.name) not in written)
+
+
+def _remove(paths: Iterator[Path]) -> None:
+    for path in list(paths):
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()

@@ -1,0 +1,147 @@
+"""Looking into a finished corpus: its documents, what was dropped and why, what could not be read, and what differs from another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.dataset as ds
+import xxhash
+
+from codedev._errors import InputError, nearest
+from codedev._run import read_json
+
+
+def manifest_of(directory: Path) -> dict[str, Any]:
+    """The manifest of a finished corpus; InputError when the directory holds none."""
+    path = directory / "manifest.json"
+    if not path.is_file():
+        raise InputError(f"{directory}: no finished corpus here. Make one with: codedev corpus build RECIPE --out {directory}")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != "codedev.corpus/1":
+        raise InputError(f"{path}: not the manifest of a corpus")
+    return manifest
+
+
+def look(
+    directory: Path, *, dropped: str | None, errors: bool, source: str | None, document_id: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Up to `limit` rows of the corpus as dictionaries: documents, dropped ones with a reason, or errors, in their stored order."""
+    manifest = manifest_of(directory)
+    sources = [entry["name"] for entry in manifest["sources"]]
+    if source is not None and source not in sources:
+        raise InputError(f"{directory}: no source '{source}': {nearest(source, sources)}")
+    reasons = _reasons(manifest)
+    if dropped not in (None, "any") and dropped not in reasons:
+        raise InputError(
+            f"{directory}: nothing was dropped as '{dropped}': {nearest(str(dropped), reasons) if reasons else 'nothing was dropped'}"
+        )
+    kinds = ["errors"] if errors else ["dropped"] if dropped else ["documents"] if document_id is None else ["documents", "dropped"]
+    rows: list[dict[str, Any]] = []
+    for kind in kinds:
+        for row in _rows(directory, manifest["parts"][kind], source, dropped, document_id):
+            rows.append({"part": kind, **row})
+            if len(rows) == limit:
+                return rows
+    if document_id is not None and not rows:
+        raise InputError(f"{directory}: no document with the id '{document_id}', kept or dropped")
+    return rows
+
+
+def _reasons(manifest: dict[str, Any]) -> set[str]:
+    return {reason for stages in manifest["waterfall"].values() for stage in stages for reason in stage["drop"]}
+
+
+def _rows(
+    directory: Path, parts: list[dict[str, Any]], source: str | None, reason: str | None, document_id: str | None
+) -> Iterator[dict[str, Any]]:
+    wanted: Any = None
+    for column, value in (("source", source), ("reason", None if reason == "any" else reason), ("id", document_id)):
+        if value is not None:
+            condition = ds.field(column).cast("string") == value
+            wanted = condition if wanted is None else wanted & condition
+    for part in parts:
+        for batch in ds.dataset(directory / part["path"]).to_batches(filter=wanted, batch_size=64, use_threads=False):
+            yield from batch.to_pylist()
+
+
+def show(rows: list[dict[str, Any]], *, whole: bool) -> None:
+    """Print rows for a person: what says most first, the text last."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not rows:
+        console.print("nothing to show")
+    for row in rows:
+        text = row.pop("text", None) or ""
+        head = Text(row.pop("id", None) or row.get("file", ""), style="bold")
+        console.print(head, soft_wrap=True)
+        for name, value in row.items():
+            if value not in (None, "", "{}") and name != "part":
+                console.print(Text(f"  {name}: {_short(value)}"), soft_wrap=True)
+        if text:
+            shown = text if whole or len(text) <= 600 else f"{text[:600]}… ({len(text):,} characters)"
+            console.print(Text("  | " + shown.replace("\n", "\n  | "), style="dim"), soft_wrap=True)
+        console.print()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner is not None)
+    return str(value)
+
+
+# -- two corpora ---------------------------------------------------------------------------------------------------------------------
+
+
+def compare(directory_a: Path, directory_b: Path) -> dict[str, Any]:
+    """Documents by source that are in both, rewritten (same id, other text), only in A, only in B; and the drop counts that differ.
+
+    Memory: 24 bytes a document.
+    """
+    manifests = [manifest_of(directory_a), manifest_of(directory_b)]
+    frames = [_identities(directory, manifest) for directory, manifest in zip((directory_a, directory_b), manifests, strict=True)]
+    joined = frames[0].join(frames[1], on=["source", "id"], how="full", coalesce=True)
+    has_a, has_b = pl.col("text").is_not_null(), pl.col("text_right").is_not_null()
+    counted = (
+        joined.group_by("source")
+        .agg(
+            (has_a & has_b).sum().alias("both"),
+            (has_a & has_b & (pl.col("text") != pl.col("text_right"))).sum().alias("rewritten"),
+            (has_a & ~has_b).sum().alias("only_a"),
+            (has_b & ~has_a).sum().alias("only_b"),
+        )
+        .sort("source")
+    )
+    losses = [_losses(manifest) for manifest in manifests]
+    reasons = [
+        {"source": key[0], "stage": key[1], "reason": key[2], "a": losses[0].get(key, 0), "b": losses[1].get(key, 0)}
+        for key in sorted(losses[0].keys() | losses[1].keys())
+        if losses[0].get(key, 0) != losses[1].get(key, 0)
+    ]
+    return {"sources": counted.to_dicts(), "reasons": reasons}
+
+
+def _identities(directory: Path, manifest: dict[str, Any]) -> pl.DataFrame:
+    """source, and 64-bit hashes of id and text, of every document."""
+    frames = [pl.DataFrame(schema={"source": pl.String, "id": pl.UInt64, "text": pl.UInt64})]
+    for part in manifest["parts"]["documents"]:
+        for batch in ds.dataset(directory / part["path"]).to_batches(columns=["source", "id", "text"], use_threads=False):
+            rows = batch.to_pydict()
+            hashes = {name: [xxhash.xxh3_64_intdigest(value.encode()) for value in rows[name]] for name in ("id", "text")}
+            frames.append(pl.DataFrame({"source": rows["source"], **hashes}, schema=frames[0].schema))
+    return pl.concat(frames)
+
+
+def _losses(manifest: dict[str, Any]) -> dict[tuple[str, str, str], int]:
+    return {
+        (source, stage["stage"], reason): count
+        for source, stages in manifest["waterfall"].items()
+        for stage in stages
+        for reason, count in (stage["drop"] | stage["error"]).items()
+    }

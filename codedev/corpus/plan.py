@@ -1,0 +1,99 @@
+"""The plan of a build: every piece of input with its content hash, packed into work units. Depends on the recipe and the inputs alone.
+
+Planning reads every input file once to hash it, at disk speed. The plan is a file of one line a unit, and is streamed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import xxhash
+
+from codedev._files import hash_of
+from codedev._run import Progress, atomic_write
+from codedev.corpus.recipe import CorpusRecipe
+from codedev.corpus.source import Extent
+from codedev.corpus.sources import module_of
+from codedev.corpus.unit import Context, Unit, from_line, score_key, to_line
+
+MAX_EXTENTS = 4096  # of a unit: a tree of tiny files must not become one unit
+_HASH_THREADS = 4
+_WINDOW = 256  # extents hashed at a time
+
+
+class Plan(NamedTuple):
+    path: Path
+    hash: str  # of everything that decides the scored tables
+    units: int
+    bytes: int
+    files: dict[str, int]  # by source name
+    bytes_in: dict[str, int]
+
+
+def make_plan(context: Context, path: Path, progress: Progress) -> Plan:
+    """Write the plan of the recipe's sources to `path`. Raises InputError when a path names nothing."""
+    recipe = context.recipe
+    digest = xxhash.xxh3_128()
+    units = total = 0
+    files = {source.name: 0 for source in recipe.sources}
+    sizes = dict(files)
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        for unit in _units(recipe, context.base):
+            name = recipe.sources[unit.source].name
+            files[name] += sum(extent.start == 0 for extent in unit.extents)
+            size = sum(extent.size for extent in unit.extents)
+            sizes[name] += size
+            units, total = units + 1, total + size
+            digest.update(score_key(context, unit).encode())
+            file.write(to_line(unit))
+            progress("plan", total, None)
+    return Plan(path, digest.hexdigest(), units, total, files, sizes)
+
+
+def read_plan(path: Path) -> Iterator[Unit]:
+    with open(path, "rb") as file:
+        yield from map(from_line, file)
+
+
+def _units(recipe: CorpusRecipe, base: Path) -> Iterator[Unit]:
+    for number, source in enumerate(recipe.sources):
+        extents = _hashed(module_of(source.type).plan(source, base, recipe.unit_bytes))
+        for unit, packed in enumerate(_packed(extents, recipe.unit_bytes)):
+            yield Unit(number, unit, packed)
+
+
+def _packed(extents: Iterable[Extent], unit_bytes: int) -> Iterator[tuple[Extent, ...]]:
+    """Extents in order, as many as fit into a unit."""
+    held: list[Extent] = []
+    size = 0
+    for extent in extents:
+        if held and (size + extent.size > unit_bytes or len(held) == MAX_EXTENTS):
+            yield tuple(held)
+            held, size = [], 0
+        held.append(extent)
+        size += extent.size
+    if held:
+        yield tuple(held)
+
+
+def _hashed(extents: Iterator[Extent]) -> Iterator[Extent]:
+    """Extents with the hash of their file; empty where the file cannot be read, which its reader will report."""
+    known: dict[str, str] = {}
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        while window := list(islice(extents, _WINDOW)):
+            new = [path for path in dict.fromkeys(extent.file for extent in window) if path not in known]
+            hashes = dict(zip(new, pool.map(_hash, new), strict=True))
+            # A large file's extents may go on in the next window.
+            known = {extent.file: hashes.get(extent.file) or known.get(extent.file, "") for extent in window}
+            yield from (extent._replace(hash=known[extent.file]) for extent in window)
+
+
+def _hash(path: str) -> str:
+    try:
+        return hash_of(path)
+    except OSError:
+        return ""

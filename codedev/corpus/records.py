@@ -1,0 +1,149 @@
+"""What a source's reader yields, as record batches of the DOCUMENT, DROPPED and ERROR schemas, with every record counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from codedev.corpus.document import DOCUMENT, ERROR, RAW_PREFIX
+from codedev.corpus.source import Document, Drop, Extent, Failure, SourceConfig
+from codedev.corpus.sources import DEFAULT_KIND, module_of
+from codedev.corpus.unit import DROPPED_PART
+
+BATCH_ROWS = 1024
+BATCH_BYTES = 8 << 20  # of text: what a worker holds at a time
+
+Records = Callable[[Extent, SourceConfig, Path], Iterator[Document | Drop | Failure | pa.RecordBatch]]
+
+
+class Reader:
+    """Batches of documents from extents; what is no document is kept aside. `counts` balances: rows_in = rows_out + drops + errors."""
+
+    def __init__(self, config: SourceConfig, base: Path) -> None:
+        self.counts: Counter[str] = Counter()
+        self._config = config
+        self._base = base
+        self._kind = config.kind or DEFAULT_KIND[config.type]
+        self._read: Records = module_of(config.type).read
+        # Some hundred bytes a record, without text.
+        self._drops: list[tuple[Extent, Drop]] = []
+        self._failures: list[tuple[Extent, Failure]] = []
+
+    def batches(self, extents: Iterable[Extent]) -> Iterator[pa.RecordBatch]:
+        held: list[tuple[Extent, Document]] = []
+        size = 0
+        for extent in extents:
+            for record in self._read(extent, self._config, self._base):
+                if isinstance(record, pa.RecordBatch):
+                    yield from self._flush(held)
+                    held, size = [], 0
+                    self.counts.update(rows_in=record.num_rows, rows_out=record.num_rows)
+                    yield record
+                    continue
+                self.counts["rows_in"] += 1
+                match record:
+                    case Document():
+                        held.append((extent, record))
+                        size += len(record.text)
+                        if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
+                            yield from self._flush(held)
+                            held, size = [], 0
+                    case Drop():
+                        self.counts[f"drop.{record.reason}"] += 1
+                        self._drops.append((extent, record))
+                    case Failure():
+                        self._fail(extent, record)
+        yield from self._flush(held)
+
+    def _fail(self, extent: Extent, failure: Failure) -> None:
+        self.counts[f"error.{failure.kind}"] += 1
+        self._failures.append((extent, failure))
+
+    def _flush(self, held: list[tuple[Extent, Document]]) -> Iterator[pa.RecordBatch]:
+        if not held:
+            return
+        try:
+            batch = _document_batch(held, self._config, self._kind)
+        except UnicodeEncodeError:  # lone surrogates, which no encoding can hold: those rows become failures
+            clean = []
+            for extent, document in held:
+                if _encodable(document):
+                    clean.append((extent, document))
+                else:
+                    self._fail(extent, Failure("invalid_unicode", "the record holds lone surrogates", document.offset, document.member))
+            yield from self._flush(clean)
+            return
+        self.counts["rows_out"] += batch.num_rows
+        yield batch
+
+    def drop_batches(self) -> Iterator[pa.RecordBatch]:
+        if not self._drops:
+            return
+        drops = [drop for _, drop in self._drops]
+        columns: dict[str, Any] = {
+            "id": [drop.id for drop in drops],
+            "source": [self._config.name] * len(drops),
+            "kind": [self._kind] * len(drops),
+            "url": [drop.url for drop in drops],
+            "origin": _origins(self._drops),
+            "meta": [drop.meta for drop in drops],
+            "stage": ["read"] * len(drops),
+            "reason": [drop.reason for drop in drops],
+            "evidence": [drop.evidence for drop in drops],
+        }
+        yield _batch(columns, DROPPED_PART, len(drops))
+
+    def failure_batches(self) -> Iterator[pa.RecordBatch]:
+        if not self._failures:
+            return
+        failures = [failure for _, failure in self._failures]
+        columns: dict[str, Any] = {
+            "source": [self._config.name] * len(failures),
+            "file": [extent.name for extent, _ in self._failures],
+            "offset": [failure.offset for failure in failures],
+            "member": [failure.member for failure in failures],
+            "kind": [failure.kind for failure in failures],
+            "message": [failure.message for failure in failures],
+            "raw": [failure.raw[:RAW_PREFIX] for failure in failures],
+        }
+        yield _batch(columns, ERROR, len(failures))
+
+
+def _document_batch(held: list[tuple[Extent, Document]], config: SourceConfig, kind: str) -> pa.RecordBatch:
+    """Python objects to Arrow: about 3 µs a document."""
+    columns: dict[str, Any] = dict(zip(Document._fields, zip(*(document for _, document in held), strict=True), strict=True))
+    columns["source"] = [config.name] * len(held)
+    columns["kind"] = [config.kind or own or kind for own in columns["kind"]]
+    columns["licence"] = [own or config.licence for own in columns["licence"]]
+    columns["origin"] = _origins(held)
+    return _batch(columns, DOCUMENT, len(held))
+
+
+def _origins(held: Iterable[tuple[Extent, Document | Drop]]) -> list[dict[str, Any]]:
+    return [{"file": e.name, "offset": d.offset, "length": d.length, "member": d.member} for e, d in held]
+
+
+def _batch(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.RecordBatch:
+    """A batch of `schema`; columns that are not given are null."""
+    arrays = [_array(columns[field.name], field.type) if field.name in columns else pa.nulls(rows, field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, kind.value_type).dictionary_encode()
+    return pa.array(values, kind)
+
+
+def _encodable(document: Document) -> bool:
+    try:
+        for field in document:
+            if isinstance(field, str):
+                field.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

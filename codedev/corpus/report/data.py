@@ -1,0 +1,329 @@
+"""Everything the figures are drawn from, gathered from a finished corpus directory in one pass.
+
+One Parquet batch is in memory at a time; what is kept of it are counters, sketches and a bounded number of examples, so that memory
+depends on the number of sources and score columns and not on the corpus. Examples are those whose id hashes lowest: the same for the
+same corpus, and no favourites. Cost: reading the text column, about 400 MB of text a second on one core.
+
+It does not judge: figures.py turns this into figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from codedev._errors import InputError
+from codedev._run import read_json
+from codedev.corpus.report.sketch import Sketch, TopSums
+from codedev.corpus.report.text import EXCERPT
+
+FORMAT = "codedev.corpus/1"
+EXAMPLES = 3  # of each drop reason and error kind
+BATCH_BYTES = 16 << 20  # of a batch, about: a few long documents or many short ones
+BATCH_ROWS = 4096  # at most
+RAW_SHOWN = 160  # bytes of an unreadable record
+MAX_NAMES = 4096  # languages, licences or kinds of one source that are told apart exactly, see TopSums
+MAX_REASONS = 500  # drop reasons, and error kinds, that get examples; there are some dozens
+
+_DOCUMENT_COLUMNS = {"text", "kind", "lang", "lang_score", "licence", "url", "origin", "meta"}
+
+
+class StageCounts(NamedTuple):
+    stage: str
+    rows_in: int
+    rows_out: int
+    drop: dict[str, int]
+    error: dict[str, int]
+    notes: dict[str, int]  # changes that lost no row
+
+    @property
+    def lost(self) -> int:
+        return sum(self.drop.values()) + sum(self.error.values())
+
+
+class Source(NamedTuple):
+    name: str
+    type: str
+    files: int
+    bytes_in: int
+
+
+class Example(NamedTuple):
+    """A dropped document or an unreadable record, as far as the report quotes it."""
+
+    source: str
+    id: str | None
+    file: str | None
+    offset: int | None
+    member: str | None
+    text: str | None  # the first EXCERPT characters; None where the row holds none
+    said: str | None  # evidence (JSON) of a drop, message of an error
+    cut: bool  # whether the document goes on after `text`
+
+
+@dataclass
+class Lengths:
+    characters: Sketch = field(default_factory=Sketch)
+    bytes: Sketch = field(default_factory=Sketch)
+
+    def merge(self, other: Lengths) -> None:
+        self.characters.merge(other.characters)
+        self.bytes.merge(other.bytes)
+
+
+@dataclass
+class Kept:
+    """What the report knows of one source's documents."""
+
+    lengths: Lengths = field(default_factory=Lengths)
+    kinds: TopSums = field(default_factory=lambda: TopSums(MAX_NAMES))
+    languages: TopSums = field(default_factory=lambda: TopSums(MAX_NAMES))
+    licences: TopSums = field(default_factory=lambda: TopSums(MAX_NAMES))
+
+    @property
+    def documents(self) -> int:
+        return self.kinds.documents
+
+    @property
+    def bytes(self) -> int:
+        return self.kinds.bytes
+
+
+@dataclass
+class CorpusData:
+    name: str
+    codedev: str
+    recipe_hash: str
+    seed: int
+    sources: list[Source]  # in the recipe's order
+    waterfall: dict[str, list[StageCounts]]  # by source
+    totals: dict[str, int]  # as the manifest has them
+    kept: dict[str, Kept]
+    dropped: dict[str, Lengths]  # of the dropped documents that have a text
+    rows: dict[str, Counter[str]]  # "dropped" and "errors": rows found in the Parquet files, by source
+    origins: dict[str, TopSums]  # "domain", "repository", "file" -> where the kept text comes from
+    scores: dict[str, Sketch]  # lang_score and each q.* column -> values of the kept documents
+    drop_examples: dict[tuple[str, str], list[Example]]  # (stage, reason)
+    error_examples: dict[tuple[str, str], list[Example]]  # ("", kind)
+
+
+def gather(corpus: Path) -> CorpusData:
+    """Read the corpus directory once. InputError where it is not a finished one."""
+    manifest = _manifest(corpus)
+    try:
+        sources = [Source(s["name"], s.get("type", ""), s.get("files", 0), s.get("bytes_in", 0)) for s in manifest["sources"]]
+        waterfall = {
+            source.name: [
+                StageCounts(s["stage"], s["rows_in"], s["rows_out"], s.get("drop", {}), s.get("error", {}), s.get("notes", {}))
+                for s in manifest["waterfall"].get(source.name, [])
+            ]
+            for source in sources
+        }
+        data = CorpusData(
+            name=manifest["name"],
+            codedev=manifest["codedev"],
+            recipe_hash=manifest["recipe_hash"],
+            seed=manifest["seed"],
+            sources=sources,
+            waterfall=waterfall,
+            totals=manifest["totals"],
+            kept={source.name: Kept() for source in sources},
+            dropped={source.name: Lengths() for source in sources},
+            rows={"dropped": Counter(), "errors": Counter()},
+            origins={"domain": TopSums(), "repository": TopSums(), "file": TopSums()},
+            scores={},
+            drop_examples={},
+            error_examples={},
+        )
+        parts = {table: [part["path"] for part in manifest["parts"].get(table, [])] for table in ("documents", "dropped", "errors")}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{corpus / 'manifest.json'}: is no complete manifest ({error!r}). {_rebuild(corpus)}") from None
+
+    for source, batch in _batches(corpus, parts["documents"], data, _DOCUMENT_COLUMNS):
+        _add_documents(data, source, batch)
+    drops, errors = _Examples(), _Examples()
+    for source, batch in _batches(corpus, parts["dropped"], data, {"id", "text", "origin", "stage", "reason", "evidence"}):
+        _add_dropped(data, drops, source, batch)
+    for source, batch in _batches(corpus, parts["errors"], data, {"file", "offset", "member", "kind", "message", "raw"}):
+        _add_errors(data, errors, source, batch)
+    data.drop_examples, data.error_examples = drops.chosen(), errors.chosen()
+    data.scores = dict(sorted(data.scores.items()))
+    return data
+
+
+def _rebuild(corpus: Path) -> str:
+    return f"Run: codedev corpus build RECIPE --out {corpus}"
+
+
+def _manifest(corpus: Path) -> dict[str, Any]:
+    path = corpus / "manifest.json"
+    if not path.is_file():
+        missing = "there is no such directory" if not corpus.is_dir() else "is no finished corpus (it has no manifest.json)"
+        raise InputError(f"{corpus}: {missing}. {_rebuild(corpus)}")
+    manifest = read_json(path)
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise InputError(f"{path}: its format is {found!r}, this codedev reads {FORMAT!r}. {_rebuild(corpus)}")
+    return dict(manifest)
+
+
+def _batches(corpus: Path, parts: list[str], data: CorpusData, wanted: set[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """(source, batch) of every part the manifest names, in its order: the `wanted` columns that are there, and all q.* columns."""
+    for part in parts:
+        path = corpus / part
+        source = Path(part).parent.name  # documents/<source>/part-00000.parquet
+        if source not in data.kept or not path.resolve().is_relative_to(corpus.resolve()):
+            raise InputError(f"{corpus / 'manifest.json'}: the part {part!r} belongs to no source of it. {_rebuild(corpus)}")
+        try:
+            with pq.ParquetFile(path) as file:
+                names = [name for name in file.schema_arrow.names if name in wanted or name.startswith("q.")]
+                for batch in file.iter_batches(_rows(file.metadata), columns=names):
+                    yield source, batch
+        except FileNotFoundError:
+            raise InputError(f"{path}: is named in the manifest and missing. {_rebuild(corpus)}") from None
+        except (OSError, pa.ArrowException) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path}: cannot be read as Parquet: {first}. {_rebuild(corpus)}") from None
+
+
+def _rows(metadata: pq.FileMetaData) -> int:
+    """Rows that make a batch of about BATCH_BYTES, by the row group whose rows are largest."""
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    largest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=1.0)
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, largest))))
+
+
+def _lengths(text: pa.Array, into: Lengths) -> pa.Array:
+    """Count the lengths of the texts that are there; their bytes by row, 0 where there is none."""
+    there = text.drop_null()
+    into.characters.add(pc.utf8_length(there).to_numpy(zero_copy_only=False))
+    into.bytes.add(pc.binary_length(there).to_numpy(zero_copy_only=False))
+    return pc.fill_null(pc.binary_length(text), 0).cast(pa.int64())
+
+
+def _add_documents(data: CorpusData, source: str, batch: pa.RecordBatch) -> None:
+    kept = data.kept[source]
+    sizes = _lengths(batch["text"], kept.lengths)
+    frame = pl.DataFrame(
+        {
+            "bytes": pl.Series(sizes.to_numpy()),
+            "file": pl.from_arrow(pc.struct_field(batch["origin"], "file")),
+            **{name: pl.from_arrow(batch[name].cast(pa.string())) for name in ("kind", "lang", "licence", "url", "meta")},
+        }
+    ).with_columns(
+        repository=pl.col("meta").str.json_path_match("$.repo"),
+        # The host of a URL: what lies between :// (and a user name) and the next / : ? or #.
+        domain=pl.col("url").str.extract(r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?([^/:?#]+)").str.to_lowercase().str.strip_prefix("www."),
+    )
+    for sums, column in ((kept.kinds, "kind"), (kept.languages, "lang"), (kept.licences, "licence")):
+        sums.add(_sums(frame, column))
+    from_repository = pl.col("repository").is_not_null()
+    from_web = ~from_repository & (pl.col("kind") == "web").fill_null(False) & pl.col("domain").is_not_null()
+    for column, chosen in (("repository", from_repository), ("domain", from_web), ("file", ~from_repository & ~from_web)):
+        data.origins[column].add(_sums(frame.filter(chosen), column))
+    for column in batch.schema.names:
+        values = batch[column]
+        scored = column.startswith("q.") or column == "lang_score"
+        if not scored or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+            continue
+        data.scores.setdefault(column, Sketch()).add(values.drop_null().to_numpy(zero_copy_only=False))
+
+
+def _sums(frame: pl.DataFrame, column: str) -> Iterator[tuple[str | None, int, int]]:
+    """(name, bytes, documents) by `column`, in a fixed order."""
+    return frame.group_by(column).agg(pl.col("bytes").sum(), pl.len()).sort(column).iter_rows()
+
+
+def _add_dropped(data: CorpusData, examples: _Examples, source: str, batch: pa.RecordBatch) -> None:
+    data.rows["dropped"][source] += batch.num_rows
+    _lengths(batch["text"], data.dropped[source])
+    keys = [value or "" for value in batch["id"].to_pylist()]
+    for row, key in examples.candidates(keys, batch["stage"], batch["reason"]):
+        text = batch["text"][row : row + 1]
+        origin = batch["origin"][row].as_py() or {}
+        examples.add(
+            key,
+            Example(
+                source=source,
+                id=keys[row],
+                file=origin.get("file"),
+                offset=origin.get("offset"),
+                member=origin.get("member"),
+                text=pc.utf8_slice_codeunits(text, 0, EXCERPT)[0].as_py(),
+                said=batch["evidence"][row].as_py(),
+                cut=(pc.utf8_length(text)[0].as_py() or 0) > EXCERPT,
+            ),
+        )
+
+
+def _add_errors(data: CorpusData, examples: _Examples, source: str, batch: pa.RecordBatch) -> None:
+    data.rows["errors"][source] += batch.num_rows
+    columns = batch.select(["file", "offset", "member"]).to_pydict()
+    keys = [f"{file}\0{offset}\0{member}" for file, offset, member in zip(*columns.values(), strict=True)]
+    for row, key in examples.candidates(keys, pa.repeat("", batch.num_rows), batch["kind"]):
+        raw = batch["raw"][row].as_py() or b""
+        examples.add(
+            key,
+            Example(
+                source=source,
+                id=None,
+                file=columns["file"][row],
+                offset=columns["offset"][row],
+                member=columns["member"][row],
+                text=raw[:RAW_SHOWN].decode("utf-8", errors="replace") or None,
+                said=batch["message"][row].as_py(),
+                cut=False,
+            ),
+        )
+
+
+class _Examples:
+    """The EXAMPLES rows of each (stage, reason) whose key hashes lowest; of rows with one key, the first."""
+
+    def __init__(self) -> None:
+        self.best: defaultdict[tuple[str, str], list[tuple[int, str, Example]]] = defaultdict(list)
+
+    def candidates(self, keys: list[str], stage: pa.Array, reason: pa.Array) -> list[tuple[int, tuple[int, str, str, str]]]:
+        """Rows of a batch that may be among the examples, each with the key to `add` it by."""
+        # A Python call a dropped row: about 0.3 µs, to have a hash that no library's version changes.
+        hashes = [xxhash.xxh3_64_intdigest(key.encode("utf-8", errors="surrogatepass")) for key in keys]
+        frame = pl.DataFrame(
+            {
+                "row": pl.Series(range(len(keys)), dtype=pl.Int64),
+                "hash": pl.Series(hashes, dtype=pl.UInt64),
+                "key": pl.Series(keys, dtype=pl.String),
+                "stage": pl.from_arrow(stage.cast(pa.string())),
+                "reason": pl.from_arrow(reason.cast(pa.string())),
+            }
+        )
+        once = frame.unique(["key", "stage", "reason"], keep="first", maintain_order=True)
+        best = once.sort("hash", "key").group_by("stage", "reason", maintain_order=True).head(EXAMPLES)
+        found = []
+        for row, hashed, key, at, why in best.select("row", "hash", "key", "stage", "reason").iter_rows():
+            rivals = self.best.get((at, why), [])
+            if len(rivals) < EXAMPLES or (hashed, key) < rivals[-1][:2]:
+                found.append((row, (hashed, key, at, why)))
+        return found
+
+    def add(self, key: tuple[int, str, str, str], example: Example) -> None:
+        hashed, name, stage, reason = key
+        if (stage, reason) not in self.best and len(self.best) >= MAX_REASONS:
+            return
+        rivals = self.best[stage, reason]
+        if any(name == rival[1] for rival in rivals):
+            return
+        rivals.append((hashed, name, example))
+        rivals.sort(key=lambda rival: rival[:2])
+        del rivals[EXAMPLES:]
+
+    def chosen(self) -> dict[tuple[str, str], list[Example]]:
+        return {key: [example for _, _, example in self.best[key]] for key in sorted(self.best)}

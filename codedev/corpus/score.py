@@ -1,0 +1,64 @@
+"""First pass over a unit: raw records to normalised, scored documents. The only pass that reads raw input, and the dearest."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from codedev._run import read_receipt, write_receipt
+from codedev.corpus.buffers import text_buffers
+from codedev.corpus.document import ERROR
+from codedev.corpus.parts import write_part
+from codedev.corpus.records import Reader
+from codedev.corpus.unit import DROPPED_PART, IDENTITY, SCORED, Context, Unit, score_key, scoring_stages
+from codedev.kernels.squeeze import squeeze
+
+
+def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
+    """The receipt of the unit's first pass: key, rows, bytes read, counters of reading and of normalisation."""
+    key = score_key(context, unit)
+    stem = context.work / "scored" / key
+    receipt_path = stem.with_suffix(".json")
+    if receipt := read_receipt(receipt_path):
+        return {**receipt, "resumed": True}
+    reader = Reader(context.recipe.sources[unit.source], context.base)
+    stages = scoring_stages(context.recipe)
+    changed: Counter[str] = Counter()  # what normalisation rewrote
+
+    def scored() -> Iterator[pa.RecordBatch]:
+        for batch in reader.batches(unit.extents):
+            for name, _, stage in stages:
+                batch, counted = stage(batch)
+                if name == "normalise":
+                    changed.update(counted)
+            yield _with_identity(batch)
+
+    paths = {suffix: stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")}
+    rows = write_part(paths[".parquet"], scored(), SCORED)
+    write_part(paths[".dropped.parquet"], reader.drop_batches(), DROPPED_PART)
+    write_part(paths[".errors.parquet"], reader.failure_batches(), ERROR)
+    facts = {
+        "key": key,
+        "rows": rows,
+        "bytes_in": sum(extent.size for extent in unit.extents),
+        "counts": {"read": reader.counts, "normalise": changed},
+    }
+    return write_receipt(receipt_path, [path for path in paths.values() if path.exists()], facts)
+
+
+def _with_identity(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Append the hashes that the barriers compare: 128 bits of the squeezed text, 64 of the id. A Python loop over documents, 1 µs each
+    beside the hashing itself."""
+    data, offsets = squeeze(*text_buffers(batch.column("text")))
+    view, bounds = memoryview(data.data), offsets.tolist()
+    digests = b"".join(xxhash.xxh3_128_digest(view[start:end]) for start, end in itertools.pairwise(bounds))
+    halves = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
+    ids = np.fromiter(map(xxhash.xxh3_64_intdigest, batch.column("id").cast(pa.binary()).to_pylist()), np.uint64, batch.num_rows)
+    hashes = [pa.array(np.ascontiguousarray(column)) for column in (halves[:, 0], halves[:, 1], ids)]
+    return pa.RecordBatch.from_arrays([*batch.columns, *hashes], schema=pa.schema([*batch.schema, *IDENTITY]))

@@ -1,0 +1,294 @@
+"""Source trees: checkouts and plain folders of code. Every file is one record: a document, a drop with its reason, or a failure.
+
+`paths` name trees or globs of trees (`repos/*`); a plain file is a tree of one. A folder with a `.git` that names a commit is a checkout,
+also inside another tree (a submodule, or a folder full of checkouts); its files belong to it. Folders of version control are not
+content and are passed over; hidden files and folders are content like others. Links are dropped and never followed below a tree.
+
+Ids. `repo@commit:path` in a checkout; its working tree is taken to be that commit. Elsewhere `repo@<first 16 digits of the file's hash>:path`,
+where repo is the tree's folder name: other content at the same place has another id, and the same content at the same place of two
+trees of one name is the same record, which exact deduplication merges. With `mode: docstrings` the id ends in `#docstrings`.
+
+Licence of a file: its `SPDX-License-Identifier`, else the notice in its first 4 KiB (not of prose), else that of the nearest folder above
+it with a licence file, up to the tree's own. `meta.licence_from` says which: spdx, header, file, metadata.
+
+Cost: planning about 10 µs a file, reading about 60 µs a file and 300 MB/s. Not read: archives, notebooks as such, the history.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import xxhash
+from pydantic import Field, field_validator
+
+from codedev._errors import InputError, nearest
+from codedev._files import hash_of, is_url, open_raw, shown
+from codedev.corpus import handwritten, languages, licence
+from codedev.corpus.document import meta_json
+from codedev.corpus.extract.docstrings import UnparsableError, docstrings
+from codedev.corpus.repository import Checkout, Licence, identify, is_licence_name, nested_licence, root_licence
+from codedev.corpus.source import Document, Drop, Extent, Failure, SourceConfig
+from codedev.corpus.sources.code_text import BinaryError, UndecodableError, decode
+
+VERSION = 1
+_VERSION_CONTROL = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS", ".jj", ".pijul", ".fslckout"})
+_SPECIAL = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
+
+
+class Config(SourceConfig):
+    type: Literal["code"] = "code"
+    mode: Literal["files", "docstrings"] = "files"  # docstrings: instead of each Python file, what its docstrings say, as prose
+    languages: tuple[str, ...] | None = None  # names as in corpus/data/languages.tsv; null = all
+    licences: Literal["any", "permissive", "permissive_or_unknown"] = "any"
+    prose: Literal["keep", "drop"] = "keep"  # Markdown, reStructuredText, plain text
+    min_chars: int = Field(default=10, ge=0)  # characters that are not blank; an `__init__.py` of one import has more
+    max_data_bytes: int = Field(default=16 << 10, ge=0)  # of JSON, YAML, XML, CSV, ...: small ones are configuration, large ones are data
+
+    @field_validator("languages")
+    @classmethod
+    def _known(cls, wanted: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in wanted or ():
+            if name not in languages.names():
+                raise ValueError(f"unknown language '{name}': {nearest(name, languages.names())}")
+        return wanted
+
+
+# Planning.
+
+
+def plan(config: Config, base: Path, unit_bytes: int) -> Iterator[Extent]:
+    """One extent a file, in order of the paths and sorted inside each tree."""
+    done: set[str] = set()  # the trees so far: a path that lies in one of them is not walked again
+    for pattern in config.paths:
+        roots = _roots(pattern, base)
+        for root in roots:
+            real = os.path.realpath(root)
+            if not any(parent in done for parent in (real, *map(str, Path(real).parents))):
+                yield from _tree(root, base, done)
+                done.add(real)
+
+
+def _roots(pattern: str, base: Path) -> list[str]:
+    if is_url(pattern):
+        raise InputError(f"{pattern}: source trees are read from local folders. Copy or clone it, and name that folder in `paths:`")
+    absolute = os.path.normpath(base / os.path.expanduser(pattern))
+    roots = [absolute] if os.path.lexists(absolute) else sorted(glob.glob(absolute, recursive=True))
+    if not roots:
+        where = "" if os.path.isabs(pattern) else f" (looked in {base})"
+        raise InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
+    return roots
+
+
+class _Tree:
+    """A repository while it is walked: what all its files' contexts share."""
+
+    def __init__(self, directory: str, base: Path, checkout: Checkout, covering: Licence) -> None:
+        self.directory = directory
+        self.shared = {"repo": checkout.name, "commit": checkout.commit, "root": shown(directory, base)}
+        self.licence = covering
+
+    def extent(self, file: str, path: str, size: int, covering: Licence, **more: Any) -> Extent:
+        context = self.shared | {
+            "path": path,
+            "licence": covering.expression,
+            "licence_files": covering.files,
+            "licence_from": covering.found,
+        }
+        name = f"{self.shared['root']}/{path}"
+        if not name.isascii():
+            try:
+                name.encode()
+            except UnicodeEncodeError:  # bytes that are no UTF-8: such a name fits neither JSON nor Arrow
+                name, path = _printable(name), _printable(path)
+                context = {key: _printable(value) if isinstance(value, str) else value for key, value in context.items()}
+                return Extent(_printable(file), name, 0, -1, 0, _json({**context, "path": path, "unnameable": True}))
+        return Extent(file, name, 0, -1, size, _json(context | more if more else context))
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _tree(root: str, base: Path, done: set[str]) -> Iterator[Extent]:
+    if os.path.isdir(root):
+        yield from _walk(root, "", None, Licence(None), base, done)
+        return
+    name = os.path.basename(root)
+    tree = _Tree(os.path.dirname(root), base, Checkout(name, None), Licence(None))
+    yield _file_extent(tree, root, name, Licence(None), os.lstat(root))
+
+
+def _walk(directory: str, path: str, tree: _Tree | None, covering: Licence, base: Path, done: set[str]) -> Iterator[Extent]:
+    """The files below `directory`, which is `path` in its tree. Holds one listing a level."""
+    try:
+        with os.scandir(directory) as entries:
+            listed = sorted((entry.name, entry) for entry in entries)
+    except OSError:
+        tree = tree or _Tree(directory, base, identify(directory), covering)
+        yield tree.extent(directory, path or ".", 0, covering, special="a directory that cannot be listed")
+        return
+    names = [name for name, _ in listed]
+    if tree is None or ".git" in names:
+        checkout = identify(directory)
+        if tree is None or checkout.commit:  # a new tree begins
+            files = [name for name, entry in listed if entry.is_file(follow_symlinks=False)]
+            folders = [name for name, entry in listed if entry.is_dir(follow_symlinks=False)]
+            covering = root_licence(directory, files, folders)
+            tree, path = _Tree(directory, base, checkout, covering), ""
+    if path and any(map(is_licence_name, names)):
+        files = [name for name, entry in listed if entry.is_file(follow_symlinks=False)]
+        covering = nested_licence(directory, files, path) or covering
+    for name, entry in listed:
+        below = f"{path}/{name}" if path else name
+        if name in _VERSION_CONTROL:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if not done or os.path.realpath(entry.path) not in done:
+                yield from _walk(entry.path, below, tree, covering, base, done)
+        else:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:  # gone since it was listed
+                yield tree.extent(entry.path, below, 0, covering)
+                continue
+            yield _file_extent(tree, entry.path, below, covering, status)
+
+
+def _file_extent(tree: _Tree, file: str, path: str, covering: Licence, status: os.stat_result) -> Extent:
+    if stat.S_ISREG(status.st_mode):
+        return tree.extent(file, path, status.st_size, covering)
+    if stat.S_ISLNK(status.st_mode):
+        return tree.extent(file, path, 0, covering, link=_target(file))
+    special = next((word for test, word in _SPECIAL if test(status.st_mode)), "no regular file")
+    return tree.extent(file, path, 0, covering, special=special)
+
+
+def _target(link: str) -> str:
+    try:
+        return _printable(os.readlink(link))
+    except OSError:
+        return ""
+
+
+# Reading.
+
+
+def read(extent: Extent, config: Config, base: Path) -> Iterator[Document | Drop | Failure]:
+    yield _record(extent, config, orjson.loads(extent.context))
+
+
+def _record(extent: Extent, config: Config, facts: dict[str, Any]) -> Document | Drop | Failure:
+    path, repo = facts["path"], facts["repo"]
+    name = path.rpartition("/")[2]
+    if "unnameable" in facts:
+        return Failure("invalid_name", "the file's name is not UTF-8: rename it")
+    if "special" in facts:
+        return Failure("unreadable", f"{facts['special']}")
+    if "link" in facts:
+        return _Record(extent, config, facts, xxhash.xxh3_128_hexdigest(facts["link"].encode())).drop("symlink", target=facts["link"])
+    try:
+        record = _Record(extent, config, facts, extent.hash or ("" if facts["commit"] else hash_of(extent.file)))
+        if folder := handwritten.vendored(path, repo):
+            return record.drop("vendored", rule=folder)
+        if extension := handwritten.binary_extension(name):
+            return record.drop("binary", extension=extension)
+        if extent.size == 0:
+            return record.drop("empty")
+        if handwritten.lock_file(name):
+            return record.drop("lock_file", name=name)
+        if marker := handwritten.generated_name(name):
+            return record.drop("generated", name=marker)
+        if extent.size > config.max_record_bytes:
+            return Failure("too_large", f"{extent.size} bytes, above max_record_bytes={config.max_record_bytes}", 0)
+        with open_raw(extent.file) as file:
+            data = file.read(config.max_record_bytes + 1)
+        if len(data) > config.max_record_bytes:  # it has grown since it was planned
+            return Failure("too_large", f"above max_record_bytes={config.max_record_bytes}", 0)
+        text, encoding = decode(data)
+    except OSError as error:
+        return Failure("unreadable", error.strerror or str(error))
+    except BinaryError as found:
+        return record.drop("binary", **found.evidence)
+    except UndecodableError as found:
+        return Failure("invalid_utf8", found.message, found.offset, raw=data[max(0, found.offset - 16) : found.offset + 64])
+    return _judged(record, name, data, text, encoding)
+
+
+def _judged(record: _Record, name: str, data: bytes, text: str, encoding: str | None) -> Document | Drop:
+    config = record.config
+    filled = len(text) - sum(map(text.count, " \t\n\r")) if len(text) < 4 * config.min_chars + 256 else len(text)
+    if not filled or (len(text) < 4096 and text.isspace()):
+        return record.drop("empty", characters=len(text))
+    language = languages.detect(name, text)
+    if language is None:
+        return record.drop("unknown_language", name=name, head=text[:60])
+    if config.languages is not None and language not in config.languages:
+        return record.drop("other_language", language=language)
+    sort = languages.type_of(language)
+    if config.mode == "docstrings" and language != "Python":
+        return record.drop("other_language", language=language, mode=config.mode)
+    if sort == "prose" and config.prose == "drop":
+        return record.drop("prose", language=language)
+    if marker := handwritten.generated(text, language):
+        return record.drop("generated", language=language, marker=marker)
+    if figures := handwritten.minified(name, text, language):
+        return record.drop("minified", language=language, **figures)
+    if sort == "data" and len(data) > config.max_data_bytes:
+        return record.drop("data_file", language=language, bytes=len(data), bound=config.max_data_bytes)
+    if filled < config.min_chars:
+        return record.drop("too_small", characters=filled, bound=config.min_chars)
+    own, found = record.licence(data[: licence.HEADER_BYTES], prose=sort == "prose")
+    if config.licences != "any" and not (licence.is_permissive(own) if own else config.licences == "permissive_or_unknown"):
+        return record.drop("licence", licence=own, licence_from=found)
+    if config.mode == "docstrings":
+        try:
+            prose = docstrings(text)
+        except UnparsableError as error:
+            return record.drop("unparsable", error=str(error))
+        if not prose:
+            return record.drop("no_docstrings")
+        return record.document(prose, len(data), "book", None, own, record.meta(encoding, found))
+    return record.document(text, len(data), None, language, own, record.meta(encoding, found))
+
+
+class _Record:
+    """A file that is being read, and the ways it may end."""
+
+    __slots__ = ("config", "facts", "id", "size")
+
+    def __init__(self, extent: Extent, config: Config, facts: dict[str, Any], file_hash: str) -> None:
+        suffix = "#docstrings" if config.mode == "docstrings" else ""
+        self.id = f"{facts['repo']}@{facts['commit'] or file_hash[:16]}:{facts['path']}{suffix}"
+        self.config, self.facts, self.size = config, facts, extent.size
+
+    def drop(self, reason: str, **evidence: Any) -> Drop:
+        return Drop(self.id, reason, _json(evidence), 0, self.size, meta=self.meta(None, None))
+
+    def meta(self, encoding: str | None, licence_from: str | None) -> str:
+        facts = self.facts
+        return meta_json(
+            {"repo": facts["repo"], "commit": facts["commit"], "path": facts["path"], "encoding": encoding, "licence_from": licence_from}
+        )
+
+    def licence(self, head: bytes, *, prose: bool) -> tuple[str | None, str | None]:
+        """The file's licence and where it was found."""
+        if tag := licence.of_tag(head):
+            return tag, "spdx"
+        if not prose and (notice := licence.of_header(head)):
+            return notice, "header"
+        if self.facts["licence"]:
+            return self.facts["licence"], self.facts["licence_from"]
+        return self.config.licence, "recipe" if self.config.licence else None
+
+    def document(self, text: str, length: int, kind: str | None, lang: str | None, own: str | None, meta: str) -> Document:
+        return Document(self.id, text, 0, length, None, kind, lang, None, own, meta=meta)

@@ -1,0 +1,101 @@
+"""A work unit, what a worker needs beside it, and the keys that say when its work is done.
+
+A unit goes through three passes, each with a receipt:
+
+    score   raw records -> normalised, scored documents      .work/scored/<key>.parquet, .dropped.parquet, .errors.parquet
+    judge   score columns -> a reason to drop, or none       .work/judged/<key>.parquet; the text is not read
+    write   scored + judged + what the barriers found        the parts of the corpus
+
+A key names everything that decides the output: input hashes, configuration, versions. Work whose receipt matches is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from codedev import __version__
+from codedev._run import content_key
+from codedev.corpus import language, normalise, quality
+from codedev.corpus.document import DOCUMENT, DROPPED
+from codedev.corpus.recipe import CorpusRecipe
+from codedev.corpus.source import Extent
+from codedev.corpus.sources import module_of
+from codedev.corpus.stage import VERDICT, Filter, Stage
+
+# Columns that lead from one pass to the next and never reach the corpus.
+IDENTITY = pa.schema([pa.field("_text_high", pa.uint64()), pa.field("_text_low", pa.uint64()), pa.field("_id_hash", pa.uint64())])
+SCORED = pa.schema([*DOCUMENT, *quality.SCORES, *IDENTITY], metadata=DOCUMENT.metadata)
+JUDGED = pa.schema([pa.field("stage", pa.string()), *VERDICT, pa.field("id", pa.string()), *IDENTITY])
+# The tables of a corpus directory: the schemas of document.py and the score columns.
+DOCUMENTS_PART = pa.schema([*DOCUMENT, *quality.SCORES], metadata=DOCUMENT.metadata)
+DROPPED_PART = pa.schema([*DROPPED, *quality.SCORES], metadata=DROPPED.metadata)
+
+
+class Unit(NamedTuple):
+    """A slice of one source's input."""
+
+    source: int  # index in the recipe
+    number: int  # of the unit within its source: the number of its parts
+    extents: tuple[Extent, ...]
+
+
+class Context(NamedTuple):
+    """What a worker needs beside the unit."""
+
+    recipe: CorpusRecipe
+    base: Path  # the recipe's folder
+    out: Path
+
+    @property
+    def work(self) -> Path:
+        return self.out / ".work"
+
+
+def scoring_stages(recipe: CorpusRecipe) -> list[tuple[str, str, Stage]]:
+    """(name, version, stage) in order. What they depend on is in the version: thresholds do not belong here."""
+    stages: list[tuple[str, str, Stage]] = [("normalise", str(normalise.VERSION), normalise.normalise)]
+    if recipe.language or recipe.quality.gopher:
+        stages.append(("language", f"{language.VERSION}:{language.model_hash()}", language.language_stage))
+    stages.append(("scores", str(quality.VERSION), quality.score_stage))
+    return stages
+
+
+def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
+    """(name in the waterfall, filter) in order: the first one with a reason decides."""
+    chosen: list[tuple[str, Filter]] = [("content", quality.content_filter())]
+    if recipe.language:
+        chosen.append(("language", language.language_filter(recipe.language)))
+    if recipe.quality.gopher:
+        chosen.append(("gopher", quality.gopher_filter(recipe.quality.gopher)))
+    if recipe.quality.code:
+        chosen.append(("code", quality.code_filter(recipe.quality.code)))
+    return chosen
+
+
+def score_key(context: Context, unit: Unit) -> str:
+    source = context.recipe.sources[unit.source]
+    versions = [(name, version) for name, version, _ in scoring_stages(context.recipe)]
+    # `file` is where the bytes lie on this machine and decides nothing; `name` reaches the origin column.
+    extents = [extent._replace(file="") for extent in unit.extents]
+    return content_key(__version__, source.model_dump(mode="json"), module_of(source.type).VERSION, versions, extents)
+
+
+def judge_key(context: Context, scored: str) -> str:
+    recipe = context.recipe
+    chosen: list[Any] = [recipe.language, recipe.quality.gopher, recipe.quality.code]
+    return content_key(scored, quality.VERSION, language.VERSION, [c.model_dump(mode="json") if c else None for c in chosen])
+
+
+def to_line(unit: Unit) -> bytes:
+    """A unit as a line of the plan file."""
+    # The standard library's JSON: a file name that is no UTF-8 survives the round trip.
+    return json.dumps(unit).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Unit:
+    source, number, extents = json.loads(line)
+    return Unit(source, number, tuple(Extent(*extent) for extent in extents))

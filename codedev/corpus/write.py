@@ -1,0 +1,133 @@
+"""Last pass over a unit: its parts of the corpus, once filters and barriers have spoken."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from codedev._run import content_key, read_receipt, write_receipt
+from codedev.corpus.dedup import Changes
+from codedev.corpus.document import ERROR
+from codedev.corpus.parts import read_part, write_part
+from codedev.corpus.unit import DOCUMENTS_PART, DROPPED_PART, SCORED, Context
+
+
+class Placed(NamedTuple):
+    """A unit judged, and the place of its rows among all scored rows."""
+
+    source: str
+    number: int  # of the unit within its source
+    scored: str  # keys of its first two passes
+    judged: str
+    first_row: int
+    rows: int
+
+
+def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
+    """Write the parts of a unit; `found` is the folder of what the barriers found. Returns the receipt: rows of every part,
+    text bytes kept, and unknown licences, and what the barriers did to this unit's rows: counters and the number of new ids."""
+    changes = _changes(found, _state(found))
+    counts, renamed, digest = _summary(changes, placed)
+    key = content_key(placed.source, placed.number, placed.scored, placed.judged, digest)
+    receipt_path = context.work / "written" / placed.source / f"{placed.number:05d}.json"
+    receipt = read_receipt(receipt_path)
+    if receipt and receipt["key"] == key:
+        return receipt
+    paths = {name: context.out / name / placed.source / f"part-{placed.number:05d}.parquet" for name in ("documents", "dropped", "errors")}
+    scored = context.work / "scored" / placed.scored
+    kept_facts = Counter(text_bytes=0, unknown_licence=0)
+
+    def documents() -> Iterator[pa.RecordBatch]:
+        for batch, verdicts in _decided(context, placed, changes):
+            kept = batch.select(DOCUMENTS_PART.names).filter(pc.is_null(verdicts["reason"]))
+            kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
+            kept_facts["unknown_licence"] += kept.column("licence").null_count
+            yield kept
+
+    def dropped() -> Iterator[pa.RecordBatch]:
+        for batch, verdicts in _decided(context, placed, changes):
+            columns = {name: batch.column(name) for name in batch.schema.names} | verdicts
+            columns |= {name: verdicts[name].dictionary_encode() for name in ("stage", "reason")}
+            gone = pc.is_valid(verdicts["reason"])
+            yield pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in DROPPED_PART.names], schema=DROPPED_PART)
+
+    rows = {
+        "documents": write_part(paths["documents"], documents(), DOCUMENTS_PART),
+        "dropped": write_part(paths["dropped"], chain(read_part(scored.with_suffix(".dropped.parquet")), dropped()), DROPPED_PART),
+        "errors": write_part(paths["errors"], read_part(scored.with_suffix(".errors.parquet")), ERROR),
+    }
+    facts = {"key": key, "rows": rows, **kept_facts, "counts": counts, "renamed": renamed}
+    return write_receipt(receipt_path, [path for path in paths.values() if path.exists()], facts)
+
+
+def _state(found: Path) -> tuple[tuple[str, int], ...]:
+    return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(found.glob("*.parquet")))
+
+
+@functools.lru_cache(maxsize=1)
+def _changes(found: Path, state: tuple[tuple[str, int], ...]) -> Changes:
+    """Opened once a worker, not once a unit."""
+    return Changes(found)
+
+
+def _summary(changes: Changes, placed: Placed) -> tuple[dict[str, Counter[str]], int, str]:
+    """(drops by stage and reason, number of new ids, a hash of it all) of the unit's rows, 4096 rows at a time."""
+    counts: dict[str, Counter[str]] = {}
+    renamed, digest = 0, ""
+    for low in range(placed.first_row, placed.first_row + placed.rows, 4096):
+        table = changes.between(low, min(low + 4096, placed.first_row + placed.rows))
+        if table.num_rows == 0:
+            continue
+        renamed += table.column("reason").null_count
+        for stage, reason in zip(table.column("stage").to_pylist(), table.column("reason").to_pylist(), strict=True):
+            if reason is not None:
+                counts.setdefault(stage, Counter())[f"drop.{reason}"] += 1
+        relative = pc.subtract(table.column("row"), placed.first_row).to_pylist()
+        digest = content_key(digest, relative, [table.column(name).to_pylist() for name in table.schema.names[1:]])
+    return counts, renamed, digest
+
+
+def _decided(context: Context, placed: Placed, changes: Changes) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]:
+    """(scored rows, their stage, reason and evidence) a row group at a time, with the new ids in place."""
+    first = placed.first_row
+    judged = read_part(context.work / "judged" / f"{placed.judged}.parquet", ["stage", "reason", "evidence"])
+    for batch, said in zip(read_part(context.work / "scored" / f"{placed.scored}.parquet"), judged, strict=True):
+        verdicts = {name: said.column(name) for name in said.schema.names}
+        changed = changes.between(first, first + batch.num_rows)
+        if changed.num_rows:
+            batch, verdicts = _apply(batch, verdicts, changed.combine_chunks(), first)
+        first += batch.num_rows
+        yield batch, verdicts
+
+
+def _apply(
+    batch: pa.RecordBatch, verdicts: dict[str, pa.Array], changed: pa.Table, first: int
+) -> tuple[pa.RecordBatch, dict[str, pa.Array]]:
+    rows = pa.array(range(first, first + batch.num_rows), pa.int64())
+    at = pc.index_in(rows, changed.column("row"))  # the first change of each row; null = the barriers say nothing of it
+    new = {name: changed.column(name).combine_chunks().take(at) for name in ("new_id", *verdicts)}
+    # A row that a filter dropped was never seen by a barrier: a change to drop meets a null reason.
+    verdicts = {name: pc.coalesce(new[name], values) for name, values in verdicts.items()}
+    ids = pc.coalesce(new["new_id"], batch.column("id"))
+    return batch.set_column(0, SCORED.field("id"), ids), verdicts
+
+
+def part_facts(context: Context, placed: Placed, receipt: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The parts of a written unit as the manifest lists them: path, rows, hash, and for documents the text bytes."""
+    facts: dict[str, list[dict[str, Any]]] = {"documents": [], "dropped": [], "errors": []}
+    folder = context.work / "written" / placed.source
+    for name, digest in receipt["outputs"].items():
+        path = Path((folder / name).resolve().relative_to(context.out.resolve()))
+        kind = path.parts[0]
+        fact = {"path": path.as_posix(), "rows": receipt["rows"][kind], "hash": digest}
+        if kind == "documents":
+            fact["text_bytes"] = receipt["text_bytes"]
+        facts[kind].append(fact)
+    return facts

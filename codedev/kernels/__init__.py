@@ -1,0 +1,13 @@
+"""Numba kernels: NumPy in, NumPy out. They know nothing of Arrow or of documents, release the GIL and are cached on disk.
+
+`warm` compiles them once in the parent, so that workers started side by side find them in the cache.
+"""
+
+from __future__ import annotations
+
+
+def warm() -> None:
+    from codedev.kernels import squeeze, textstats
+
+    squeeze.warm()
+    textstats.warm()

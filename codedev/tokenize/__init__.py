@@ -1,0 +1,1 @@
+"""From a corpus to packed shards: train a tokenizer, encode, pack, trace a token back to its document."""

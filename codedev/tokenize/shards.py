@@ -1,0 +1,167 @@
+"""The shard directory: packed rows as Arrow IPC files that any Arrow reader maps into memory, and its manifest.
+
+    shard-00000.arrow …   one row a training sequence; uncompressed; record batches of a fixed number of rows
+    tokenizer.json        the tokenizer that made them
+    manifest.json         written last: without it the directory is unfinished
+
+Columns of a row (`schema`): the row's token ids, padded at the end; for each segment its tokens, its document, where it begins in the
+document's token sequence and in its text, how many bytes of text it covers, the document's position in the corpus; and the spans that
+carry loss (null = all). A segment takes about 40 bytes and its document's id beside its tokens. Writing is one gather from the
+memory-mapped store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from codedev._errors import InputError
+from codedev._run import atomic_write, file_hash, read_json
+from codedev.kernels.packing import copy_segments
+from codedev.tokenize.pack import Plan
+from codedev.tokenize.store import Store
+
+FORMAT = "codedev.shards/1"
+FILE_BYTES = 256 << 20  # a file is closed before it would grow beyond this
+BATCH_BYTES = 4 << 20  # of token ids in a record batch
+
+_SPAN = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
+
+
+def schema(seq_len: int, dtype: np.dtype[Any]) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("input_ids", pa.list_(pa.from_numpy_dtype(dtype), seq_len)),
+            pa.field("segment_lengths", pa.list_(pa.int32())),  # tokens; sum to seq_len less padding
+            pa.field("segment_documents", pa.list_(pa.string())),  # document ids
+            pa.field("segment_offsets", pa.list_(pa.int64())),  # first token within the document's token sequence
+            pa.field("segment_bytes", pa.list_(pa.int64())),  # UTF-8 bytes of text covered; special tokens cover none
+            pa.field("segment_byte_offsets", pa.list_(pa.int64())),  # first byte within the document's text
+            pa.field("segment_positions", pa.list_(pa.int64())),  # the document's position in the corpus: parts and rows in order
+            pa.field("loss_spans", pa.list_(_SPAN)),  # null = every token
+        ],
+        metadata={"codedev.schema": "shard/1"},
+    )
+
+
+class Written(NamedTuple):
+    files: list[dict[str, Any]]  # name, rows, hash
+    rows: int
+    tokens: int
+    padding: int
+    bytes: int
+    segments: int
+
+
+def write_rows(
+    folder: Path, plan: Plan, store: Store, begins: np.ndarray, seq_len: int, pad_id: int, progress: Callable[[int], None]
+) -> Written:
+    """The plan's rows as shard files in `folder`; shard files of an earlier run are removed. `begins` is each document's first token
+    in the store. The counts returned are taken from what was written."""
+    for stale in folder.glob("shard-*.arrow"):
+        stale.unlink()
+    dtype = store.columns["tokens"]
+    batch_rows = max(1, BATCH_BYTES // (seq_len * dtype.itemsize))
+    n_rows = len(plan.rows) - 1
+    batches = _batches(plan, store, begins, seq_len, pad_id, batch_rows)
+    files: list[dict[str, Any]] = []
+    written = tokens = text = segments = 0
+    batch = next(batches, None)
+    while batch is not None:
+        path = folder / f"shard-{len(files):05d}.arrow"
+        rows = 0
+        with (
+            atomic_write(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, schema(seq_len, dtype)) as writer,
+        ):
+            while batch is not None and (rows == 0 or sink.tell() + batch.nbytes <= FILE_BYTES):
+                writer.write_batch(batch)
+                rows += batch.num_rows
+                lengths = batch.column("segment_lengths").flatten().to_numpy()
+                tokens, segments = tokens + int(lengths.sum(dtype=np.int64)), segments + len(lengths)
+                text += int(batch.column("segment_bytes").flatten().to_numpy().sum())
+                written += batch.num_rows
+                progress(written)
+                batch = next(batches, None)
+        files.append({"name": path.name, "rows": rows, "hash": file_hash(path)})
+    assert written == n_rows
+    return Written(files, written, tokens, written * seq_len - tokens, text, segments)
+
+
+def _batches(plan: Plan, store: Store, begins: np.ndarray, seq_len: int, pad_id: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    tokens, ids = store.read("tokens"), store.document_ids()
+    layout = schema(seq_len, tokens.dtype)
+    for row in range(0, len(plan.rows) - 1, batch_rows):
+        edges = plan.rows[row : row + batch_rows + 1]
+        rows, at = len(edges) - 1, slice(int(edges[0]), int(edges[-1]))
+        document, offset, length = plan.documents[at], plan.offsets[at], plan.lengths[at]
+        flat = np.full(rows * seq_len, pad_id, tokens.dtype)
+        before = np.cumsum(length) - length  # tokens before the segment in the batch, padding not counted
+        of_row = np.repeat(np.arange(rows), np.diff(edges))
+        targets = of_row * seq_len + before - before[edges[:-1] - edges[0]][of_row]
+        copy_segments(tokens, begins[document] + offset, length, targets, flat)
+        list_offsets = pa.array(edges - edges[0], pa.int32())
+
+        def listed(values: pa.Array, list_offsets: pa.Array = list_offsets) -> pa.ListArray:
+            return pa.ListArray.from_arrays(list_offsets, values)
+
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.FixedSizeListArray.from_arrays(pa.array(flat), seq_len),
+                listed(pa.array(length.astype(np.int32))),
+                listed(ids.take(pa.array(document)).cast(pa.string())),
+                listed(pa.array(offset)),
+                listed(pa.array(plan.byte_lengths[at])),
+                listed(pa.array(plan.byte_offsets[at])),
+                listed(pa.array(document)),
+                pa.nulls(rows, layout.field("loss_spans").type),
+            ],
+            schema=layout,
+        )
+
+
+class Shards(NamedTuple):
+    """A finished shard directory, open for reading."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        return int(self.manifest["rows"])
+
+    def row(self, row: int) -> tuple[str, dict[str, Any]]:
+        """(name of the file, the row as Python values); InputError when there is no such row."""
+        if not 0 <= row < self.rows:
+            raise InputError(f"{self.path}: has the rows 0 to {self.rows - 1}, not {row}")
+        for entry in self.manifest["files"]:
+            if row < entry["rows"]:
+                return entry["name"], self._read(entry["name"], row)
+            row -= entry["rows"]
+        raise InputError(f"{self.path}/manifest.json: its files hold fewer rows than it says. Run `codedev tokenize` again")
+
+    def _read(self, name: str, row: int) -> dict[str, Any]:
+        try:
+            with pa.memory_map(str(self.path / name)) as source:
+                reader = pa.ipc.open_file(source)
+                batch_rows = reader.get_batch(0).num_rows  # every batch but the last of the directory has as many
+                values: dict[str, Any] = reader.get_batch(row // batch_rows).slice(row % batch_rows, 1).to_pylist()[0]
+                return values
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{self.path / name}: cannot be read: {str(error).splitlines()[0]}. Run `codedev tokenize` again") from None
+
+
+def open_shards(path: Path) -> Shards:
+    """InputError when `path` is no finished shard directory."""
+    manifest_path = path / "manifest.json"
+    if not manifest_path.is_file():
+        raise InputError(f"{path}: has no manifest.json, so it is no shard directory or an unfinished one. Run `codedev tokenize` again")
+    manifest = read_json(manifest_path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{manifest_path}: is not the manifest of a shard directory ('{FORMAT}')")
+    return Shards(path, manifest)

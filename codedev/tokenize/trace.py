@@ -1,0 +1,217 @@
+"""`codedev trace`: from a token in a shard back to its document and to the raw record the document was made from.
+
+The shard says which document a token belongs to and which bytes of its text it covers; the document's position in the corpus leads to
+one row group; `origin` leads to the raw file. Cost: one record batch of the shard, one row group of the corpus and one raw record.
+The corpus is found by the relative path in the shards' manifest; raw files below the folders above it, the current folder, or `base`.
+Raw records are read from plain and compressed files and from Parquet rows; members of archives and remote files are named, not opened.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codedev._errors import InputError
+from codedev._files import compression, is_damage, is_url, open_decompressed, open_raw
+from codedev.tokenize.documents import find_document, open_corpus
+from codedev.tokenize.shards import open_shards
+from codedev.tokenize.train import byte_alphabet
+from codedev.tokenize.vocabulary import Vocabulary, encode_texts, load_vocabulary
+
+CONTEXT = 80  # bytes of text shown before and after a token
+RAW_CONTEXT = 200  # bytes of the raw record shown before and after the text that was found in it
+RAW_LIMIT = 64 << 20  # bytes of a raw record that are read
+
+
+def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None = None, base: Path | None = None) -> dict[str, Any]:
+    """What the token at `token` in `row` is and where it comes from; without `token`, the segments of the row.
+
+    With a token: "token" (id, text, bytes as hex, is it special), "segment" (its number, document id, the token's place in the segment and
+    in the document, the byte span in the text), "context" (text before and after), "document" (every column but the text), "raw" (the
+    file, whether it was found, an excerpt around the token's text). `corpus` and `base` say where the corpus and the recipe's folder are
+    when they were moved. InputError for a row or token that does not exist, and a corpus or document that cannot be found.
+    """
+    opened = open_shards(shards)
+    file, values = opened.row(row)
+    edges = np.concatenate([[0], np.cumsum(values["segment_lengths"])]).astype(int)
+    where = {"row": row, "file": file, "tokens": int(edges[-1]), "padding": int(opened.manifest["seq_len"] - edges[-1])}
+    if token is None:
+        return {**where, "segments": [_segment(values, i, edges) for i in range(len(edges) - 1)]}
+    if not 0 <= token < edges[-1]:
+        what = "is padding" if 0 <= token < opened.manifest["seq_len"] else "does not exist"
+        raise InputError(f"{shards}: row {row} has the tokens 0 to {edges[-1] - 1}; token {token} {what}")
+    number = int(np.searchsorted(edges, token, side="right")) - 1
+    segment = _segment(values, number, edges)
+
+    corpus_path = corpus or Path(os.path.normpath(shards / opened.manifest["corpus"]["path"]))
+    source = open_corpus(corpus_path)
+    positions = values.get("segment_positions")
+    document = find_document(source, segment["document"], positions[number] if positions else None)
+    if document is None:
+        raise InputError(f"{corpus_path}: holds no document {segment['document']!r}. Name the corpus of these shards with --corpus")
+    text = (document.pop("text") or "").encode()
+    vocabulary = load_vocabulary(shards / "tokenizer.json", eos=opened.manifest["tokenizer"]["eos"])
+    ids = np.array(values["input_ids"][edges[number] : edges[number + 1]], np.int64)
+    place = token - int(edges[number])
+    begin, end = _byte_span(vocabulary, ids, place, segment, text)
+    special = int(ids[place]) in (vocabulary.bos_id, vocabulary.eos_id)
+    expected = _bytes_of(vocabulary, int(ids[place]))
+    around = text[max(0, begin - CONTEXT) : end + CONTEXT]
+    return {
+        **where,
+        "token": {
+            "index": token,
+            "id": int(ids[place]),
+            "text": vocabulary.tokenizer.id_to_token(int(ids[place])) if special else text[begin:end].decode(errors="replace"),
+            "bytes": text[begin:end].hex(),
+            "special": special,
+            "as_encoded": expected is None or expected == text[begin:end],  # whether the text still says what the token says
+        },
+        "segment": {
+            **segment,
+            "token_in_segment": place,
+            "token_in_document": segment["offset"] + place,
+            "byte_begin": begin,
+            "byte_end": end,
+        },
+        "context": {
+            "before": text[max(0, begin - CONTEXT) : begin].decode(errors="replace"),
+            "after": text[end : end + CONTEXT].decode(errors="replace"),
+        },
+        "corpus": {"path": str(corpus_path), "same": source.manifest_hash == opened.manifest["corpus"]["manifest_hash"]},
+        "document": {name: _plain(value) for name, value in document.items()},
+        "raw": _raw(document.get("origin"), corpus_path, base, [around.strip(), text[begin:end]]),
+    }
+
+
+def _segment(values: dict[str, Any], number: int, edges: np.ndarray) -> dict[str, Any]:
+    return {
+        "number": number,
+        "document": values["segment_documents"][number],
+        "begin": int(edges[number]),  # first token in the row
+        "end": int(edges[number + 1]),
+        "offset": values["segment_offsets"][number],  # first token in the document's token sequence
+        "byte_offset": values["segment_byte_offsets"][number],
+        "bytes": values["segment_bytes"][number],
+    }
+
+
+def _byte_span(vocabulary: Vocabulary, ids: np.ndarray, place: int, segment: dict[str, Any], text: bytes) -> tuple[int, int]:
+    """The token's bytes in the document's text."""
+    if vocabulary.byte_lengths is not None:
+        lengths, first = vocabulary.byte_lengths[ids], segment["byte_offset"]
+    else:
+        whole = encode_texts(vocabulary, [text.decode()]).byte_lengths
+        assert whole is not None
+        lengths, first, place = whole, 0, segment["offset"] + place
+    begin = first + int(lengths[:place].sum())
+    return begin, begin + int(lengths[place])
+
+
+def _bytes_of(vocabulary: Vocabulary, token_id: int) -> bytes | None:
+    """The bytes an id stands for; None where the vocabulary does not say."""
+    if vocabulary.byte_lengths is None:
+        return None
+    if vocabulary.byte_lengths[token_id] == 0:
+        return b""
+    byte_of = {character: byte for byte, character in enumerate(byte_alphabet())}
+    token = vocabulary.tokenizer.id_to_token(token_id) or ""
+    added = {added.content for added in vocabulary.tokenizer.get_added_tokens_decoder().values()}
+    return token.encode() if token in added else bytes(byte_of[character] for character in token)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it."""
+    return value.isoformat() if isinstance(value, dt.datetime) else value
+
+
+# The raw record
+
+
+def _raw(origin: dict[str, Any] | None, corpus: Path, base: Path | None, wanted: list[bytes]) -> dict[str, Any]:
+    """`origin`, the path opened, and an excerpt around the first of `wanted` that the raw record holds, else its beginning."""
+    if not origin or not origin.get("file"):
+        return {"found": False, "why": "the document names no raw file"}
+    name = str(origin["file"])
+    place = {part: origin.get(part) for part in ("file", "offset", "length", "member")}
+    if is_url(name):
+        return {**place, "found": False, "why": "a remote file"}
+    if place["member"] is not None:
+        return {**place, "found": False, "why": "a member of an archive"}
+    folders = [base] if base else [Path.cwd(), *corpus.resolve().parents]
+    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if path is None:
+        return {**place, "found": False, "why": f"no such file below {folders[0]}. Name the recipe's folder with --base"}
+    try:
+        record = _record(path, place["offset"] or 0, place["length"])
+    except Exception as error:
+        if not (is_damage(error) or isinstance(error, pa.ArrowException)):
+            raise
+        return {**place, "found": False, "path": str(path), "why": f"cannot be read: {error}"}
+    spellings = (spelling for text in wanted if text for spelling in (text, _in_json(text)))
+    at, length = next(((record.find(text), len(text)) for text in spellings if text in record), (-1, 0))
+    begin = max(0, at - RAW_CONTEXT)
+    excerpt = record[begin : max(at, 0) + length + RAW_CONTEXT]
+    return {
+        **place,
+        "found": True,
+        "path": str(path),
+        "bytes": len(record),  # of the record, decompressed
+        "text_at": at if at >= 0 else None,  # where in the record the token's surroundings, or at least its text, stand
+        "excerpt_at": begin,
+        "excerpt": excerpt.decode(errors="replace"),
+    }
+
+
+def _in_json(text: bytes) -> bytes:
+    return orjson.dumps(text.decode(errors="ignore"))[1:-1]
+
+
+def _record(path: Path, offset: int, length: int | None) -> bytes:
+    """The raw record, decompressed, at most RAW_LIMIT bytes. `offset` is a row number in Parquet; in a gzip file the place of a member
+    where one begins there (then `length` is not the decompressed one), else, as in every other compressed file, a place in the
+    decompressed stream."""
+    limit = min(RAW_LIMIT, length if length is not None else RAW_LIMIT)
+    with open_raw(str(path)) as file:
+        head = file.read(6)
+        if head.startswith(b"PAR1"):
+            return _parquet_row(path, offset)
+        file.seek(offset)
+        codec = compression(head)
+        if codec is None:
+            return file.read(limit)
+        if codec == "gzip" and (offset or length is None) and file.read(3) == b"\x1f\x8b\x08":
+            file.seek(offset)
+            return _gzip_member(file)
+    with open_decompressed(str(path)) as stream:
+        while offset > 0 and (skipped := len(stream.read(min(offset, 1 << 20)))):
+            offset -= skipped
+        return stream.read(limit)
+
+
+def _gzip_member(file: BinaryIO) -> bytes:
+    member, pieces, left = zlib.decompressobj(31), [], RAW_LIMIT
+    while left > 0 and not member.eof and (block := member.unconsumed_tail or file.read(1 << 16)):
+        pieces.append(member.decompress(block, left))
+        left -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def _parquet_row(path: Path, row: int) -> bytes:
+    """The row's text columns, one a line."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if row < rows:
+                values = file.read_row_group(group, use_threads=False).slice(row, 1).to_pylist()[0].values()
+                return "\n".join(str(value) for value in values if value is not None).encode()
+            row -= rows
+    return b""

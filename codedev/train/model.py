@@ -1,0 +1,169 @@
+"""Any transformers causal language model: from a configuration (random weights) or from a local directory of safetensors.
+
+Never remote code, never the network, never pickle. Weights are float32 while they train; `dtype` is that of the arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# Before transformers is imported: it must neither reach for the hub nor report to it, and a fork must not warn about tokenizers.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import orjson
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from codedev._errors import InputError, RecipeError, nearest
+from codedev.train.data import Shards
+from codedev.train.recipe import ModelRecipe
+
+# Spellings of a configuration that transformers still reads and no longer lists.
+OLD_KEYS = {"model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars and advice of its own."""
+    logging: Any = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int) -> PreTrainedModel:
+    """The model that a run starts from, in float32 on the CPU. `recipe.path` is absolute. Its vocabulary holds the shards'."""
+    path = Path(recipe.path) if recipe.path else None
+    if path is not None and not path.exists():
+        raise InputError(f"{path}: there is no such model. Give model.path a directory of config.json and *.safetensors")
+    if path is not None and path.is_dir():
+        model = load(path, attn)
+    else:
+        config = _file_config(path) if path is not None else _inline_config(recipe.config or {}, shards)
+        special = {f"{name}_token_id": getattr(shards.manifest, f"{name}_id") for name in ("bos", "eos", "pad")}
+        config.update(special)
+        torch.manual_seed(seed)
+        arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
+        model = _checked(partial(AutoModelForCausalLM.from_config, config, **arguments))
+        generation: Any = model.generation_config
+        if generation is not None:
+            generation.update(**special)
+    vocab_size = vocabulary(model)
+    if vocab_size < shards.vocab_size:
+        raise RecipeError(
+            f"model: its vocabulary has {vocab_size} entries, the shards need {shards.vocab_size}. Pack shards with the model's tokenizer"
+        )
+    return model
+
+
+def load(directory: Path, attn: str) -> PreTrainedModel:
+    """A model from config.json and *.safetensors, float32, on the CPU. Raises InputError when weights are missing."""
+    if not (directory / "config.json").is_file():
+        raise InputError(f"{directory}: has no config.json, it is no model. Give a directory of config.json and *.safetensors")
+    if not any(directory.glob("*.safetensors")):
+        raise InputError(f"{directory}: has no *.safetensors; other weights are not read, since they may run code. Convert them first")
+    model: PreTrainedModel
+    model, report = _checked(
+        lambda: AutoModelForCausalLM.from_pretrained(
+            str(directory),
+            attn_implementation=attn,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        ),
+        str(directory),
+    )
+    for kind in ("missing_keys", "mismatched_keys"):
+        if keys := sorted(map(str, report[kind])):
+            raise InputError(
+                f"{directory}: {len(keys)} {kind.replace('_', ' ')} in the weights, first {keys[0]}. The checkpoint is of another model"
+            )
+    return model
+
+
+def save(model: PreTrainedModel, weights: dict[str, torch.Tensor], directory: Path) -> None:
+    """config.json and *.safetensors of `weights` (whole, on the CPU), as transformers reads them."""
+    with quiet():
+        model.save_pretrained(str(directory), state_dict=weights)
+
+
+def vocabulary(model: PreTrainedModel) -> int:
+    """Entries of the input embedding: the vocabulary, and what pads it."""
+    embedding: Any = model.get_input_embeddings()
+    return len(embedding.weight)
+
+
+def identity(recipe: ModelRecipe) -> Any:
+    """What names the model a run starts from: its configuration, or the content of config.json and the sizes of the weights."""
+    if recipe.config is not None:
+        return recipe.config
+    path = Path(recipe.path or "")
+    config = path / "config.json" if path.is_dir() else path
+    if not config.is_file():
+        raise InputError(f"{config}: there is no such file. Give model.path a directory of config.json and *.safetensors, or a config.json")
+    weights = {file.name: file.stat().st_size for file in sorted(path.glob("*.safetensors"))} if path.is_dir() else {}
+    return {"config": hashlib.blake2b(config.read_bytes(), digest_size=16).hexdigest(), "weights": weights}
+
+
+def _inline_config(fields: dict[str, Any], shards: Shards) -> PreTrainedConfig:
+    fields = orjson.loads(orjson.dumps(fields))  # a recipe's tuples are lists in a configuration
+    kind = fields.pop("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        raise RecipeError(f"model.config.model_type: transformers {transformers.__version__} has no '{kind}': {_near_kind(kind)}")
+    known = set(_checked(lambda: AutoConfig.for_model(kind)).to_dict()) | set(transformers.CONFIG_MAPPING[kind].attribute_map) | OLD_KEYS
+    for key in fields:
+        if key not in known:
+            raise RecipeError(f"unknown key '{key}' in model.config of '{kind}': {nearest(key, known)}")
+    fields.setdefault("vocab_size", -(-shards.vocab_size // 64) * 64)  # a multiple of 64 keeps the output matrix on fast kernels
+    config: PreTrainedConfig = _checked(lambda: AutoConfig.for_model(kind, **fields))
+    return config
+
+
+def _near_kind(kind: str) -> str:
+    hint = nearest(kind, transformers.CONFIG_MAPPING)
+    return hint if hint.startswith("did") else "for example llama, qwen3, glm"
+
+
+def _file_config(path: Path) -> PreTrainedConfig:
+    try:
+        fields = orjson.loads(path.read_bytes())
+        kind = fields["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is no model configuration: {error!r}. Give a config.json with a model_type") from None
+    if kind not in transformers.CONFIG_MAPPING:
+        raise InputError(f"{path}: transformers {transformers.__version__} has no model_type '{kind}', and remote code is never run")
+    config: PreTrainedConfig = _checked(lambda: AutoConfig.from_pretrained(str(path), trust_remote_code=False), str(path))
+    return config
+
+
+def _checked(make: Callable[[], Any], where: str | None = None) -> Any:
+    """`make()`; what transformers says of a configuration or weights it cannot use, in one line."""
+    fault = InputError if where else RecipeError
+    try:
+        with quiet():
+            return make()
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError, ImportError, ZeroDivisionError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise fault(f"{where or 'model.config'}: transformers cannot build this model: {' '.join(lines)[:300] or repr(error)}") from error
+    except Exception as error:
+        # Its validation and safetensors' reader raise classes of their own, which share no base but Exception.
+        if type(error).__module__.split(".")[0] in ("huggingface_hub", "safetensors", "safetensors_rust", "transformers"):
+            raise fault(f"{where or 'model.config'}: transformers cannot build this model: {' '.join(str(error).split())[:300]}") from error
+        raise

@@ -1,0 +1,135 @@
+"""The processes of a run: one alone, or those that torchrun starts, as DDP or FSDP2 (gloo on a CPU, NCCL on CUDA).
+
+Gradients come out averaged over processes in both, so the loss is multiplied by their number before it is differentiated. FSDP2 splits
+every parameter by its first dimension; a checkpoint gathers them one at a time on the first process, whose memory must hold the model
+and its optimizer state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from codedev._errors import RunError
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Elementwise sum over the processes, in float64."""
+        values = np.asarray(values, np.float64)
+        if self.size == 1:
+            return values
+        tensor = torch.from_numpy(values.copy()).to(self.device)
+        dist.all_reduce(tensor)
+        return tensor.cpu().numpy()
+
+    def from_first(self, value: int) -> int:
+        """The first process's `value`."""
+        return int(self.sum(np.array([value if self.first else 0]))[0])
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """This process's place among those that torchrun started."""
+    size, local_rank = (int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0")))
+    cuda = torch.cuda.is_available()
+    if cuda and local_rank >= torch.cuda.device_count():
+        raise RunError(
+            f"process {local_rank} has no GPU: there are {torch.cuda.device_count()}. Start as many: torchrun --nproc-per-node gpu"
+        )
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    started = size > 1 and not dist.is_initialized()
+    if started:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(dist.get_rank() if size > 1 else 0, size, device)
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def choose(parallel: str, model: nn.Module, place: World) -> str:
+    """`auto` decided: ddp while weights, gradients and AdamW state (16 bytes a parameter) take less than 40% of a GPU."""
+    if place.size == 1:
+        return "single"
+    if parallel != "auto":
+        return parallel
+    if place.device.type != "cuda":
+        return "ddp"
+    memory = torch.cuda.get_device_properties(place.device).total_memory
+    return "ddp" if 16 * sum(p.numel() for p in model.parameters()) < 0.4 * memory else "fsdp"
+
+
+def distribute(model: nn.Module, how: str, place: World, dtype: torch.dtype) -> nn.Module:
+    """`model` spread over the processes: a wrapper for ddp, the same module with sharded parameters for fsdp."""
+    if how == "fsdp":
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        mesh = init_device_mesh(place.device.type, (place.size,))
+        half = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype != torch.float32 else MixedPrecisionPolicy()
+        for layer in layers(model):
+            fully_shard(layer, mesh=mesh, mp_policy=half)
+        fully_shard(model, mesh=mesh, mp_policy=half)
+        return model
+    model = model.to(place.device)
+    if how == "ddp":
+        ids = [place.device.index] if place.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+    return model
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The blocks that a transformers model repeats."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def gradients_later(model: nn.Module) -> AbstractContextManager[None]:
+    """Inside, DDP adds gradients up without exchanging them: for every micro-batch but the last."""
+    return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
+
+
+def whole(tensor: torch.Tensor, place: World) -> torch.Tensor | None:
+    """A parameter or its state on the CPU of the first process, None on the others. Every process must call it."""
+    tensor = tensor.detach()
+    if hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    return tensor.cpu().contiguous() if place.first else None
+
+
+def number(scalar: torch.Tensor) -> float:
+    """A scalar that may be spread over the processes."""
+    return float(scalar.full_tensor() if hasattr(scalar, "full_tensor") else scalar)
+
+
+def like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A whole `tensor` placed, and split, as `parameter` is."""
+    if hasattr(parameter, "placements"):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(parameter, DTensor)
+        return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return tensor.to(parameter.device)

@@ -1,0 +1,211 @@
+"""Stage `pt`: next-token prediction on packed shards, from random weights or from a checkpoint.
+
+    RUN/recipe.yaml        the recipe with every default, its paths relative to RUN: a recipe by itself
+    RUN/metrics.jsonl      a row a step, and the held-out bits per byte
+    RUN/checkpoints/       the newest `keep`
+    RUN/model/             the trained model and tokenizer.json
+
+A run that was stopped, in whatever way, goes on from its newest checkpoint when it is started again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+import yaml
+
+from codedev._errors import InputError, RunError
+from codedev._run import locked, sweep, write_text
+from codedev.eval.perplexity import bits_per_byte
+from codedev.train import attention, checkpoint, loop, metrics, parallel
+from codedev.train import model as models
+from codedev.train.checkpoint import State
+from codedev.train.data import Shards, open_shards
+from codedev.train.recipe import TrainRecipe, absolute, relocated, run_steps, step_rows
+from codedev.train.schedule import lr_at
+
+OnStep = Callable[[dict[str, Any]], None]
+
+
+def run(recipe: TrainRecipe, base: Path, on_step: OnStep) -> dict[str, Any]:
+    """See `codedev.train.run`."""
+    began = time.perf_counter()
+    recipe = absolute(recipe, base)
+    run_dir = Path(recipe.run.dir)
+    shards = open_shards(tuple(map(Path, recipe.data.dirs)))
+    heldout = _heldout(recipe, shards)
+    rows = step_rows(recipe, shards.seq_len)
+    plan = loop.Plan(run_steps(recipe, shards.rows, rows), rows, recipe.batch.micro_rows, recipe.run.seed)
+    with parallel.world() as place, locked(run_dir) if place.first else nullcontext():
+        result = _train(recipe, run_dir, shards, heldout, plan, place, on_step)
+    return result | {"seconds": round(time.perf_counter() - began, 2)}
+
+
+def _train(
+    recipe: TrainRecipe, run_dir: Path, shards: Shards, heldout: Shards | None, plan: loop.Plan, place: parallel.World, on_step: OnStep
+) -> dict[str, Any]:
+    identity = _identity(recipe, shards, plan)
+    found = _found(recipe, run_dir, identity, place)
+    dtype = _dtype(recipe, place.device)
+    attn = attention.choose(recipe.model.attn, place.device, dtype)
+    path, state = found or (None, State(0, 0))
+    model = models.load(path, attn) if path else models.build(recipe.model, shards, attn, recipe.run.seed)
+    parameters = sum(p.numel() for p in model.parameters())
+    sizes = {"parameters": metrics.matrix_parameters(model), "attention_width": metrics.attention_width(model.config)}
+    if recipe.run.compile:
+        for layer in parallel.layers(model) or [model]:
+            layer.compile()
+    wrapped = parallel.distribute(model, parallel.choose(recipe.run.parallel, model, place), place, dtype)
+    optimizer = loop.adamw(model, recipe.optim, place.device)
+    if path:
+        checkpoint.load_optimizer(path, model, optimizer)
+    forward = attention.forward_of(wrapped, attn, place.device, dtype)
+    wrapped.eval()
+    attention.check_isolation(forward, shards.vocab_size, place.device, dtype, type(model).__name__, attn)
+
+    log = metrics.Metrics(run_dir, state.step) if place.first else None
+    score = loop.scorer(wrapped, forward, place)
+
+    def note(row: dict[str, Any]) -> None:
+        if log is not None:
+            log.write(row)
+            on_step(row | {"steps": plan.steps})
+
+    def evaluate(step: int) -> None:
+        if heldout is not None:
+            found = bits_per_byte(score, heldout, plan.micro_rows * place.size)
+            note(
+                {
+                    "step": step,
+                    "bits_per_byte": found.bits_per_byte,
+                    "heldout_loss": found.nats_per_token,
+                    "heldout_bytes": found.text_bytes,
+                }
+            )
+
+    if place.first:
+        _write_recipe(recipe, run_dir)
+    if not found:
+        evaluate(0)
+    task = loop.Task(wrapped, forward, loop.next_token_loss, optimizer, shards, place, plan, recipe.optim, recipe.run, **sizes)
+    for reached, row in loop.train(task, state):
+        state = reached
+        last = state.step == plan.steps
+        if last or state.step % recipe.run.log_every == 0:
+            note(row)
+        if last or _due(state.step, recipe.run.eval_every):
+            evaluate(state.step)
+        if last or _due(state.step, recipe.run.save_every):
+            checkpoint.save(run_dir, model, optimizer, state, identity, place)
+            if place.first:
+                checkpoint.prune(run_dir, recipe.run.keep)
+    model_dir = checkpoint.save_model(run_dir, model, shards.tokenizer_file, place)
+    return _result(run_dir, model_dir, state, parameters)
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _heldout(recipe: TrainRecipe, shards: Shards) -> Shards | None:
+    if recipe.data.eval is None:
+        return None
+    heldout = open_shards((Path(recipe.data.eval),))
+    if heldout.manifest.tokenizer.hash != shards.manifest.tokenizer.hash:
+        raise InputError(f"{recipe.data.eval}: was made with another tokenizer than the shards to train on. Pack one of them again")
+    return heldout
+
+
+def _dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype:
+    if recipe.model.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if recipe.model.dtype == "bfloat16" else torch.float32
+
+
+def _identity(recipe: TrainRecipe, shards: Shards, plan: loop.Plan) -> dict[str, Any]:
+    """What decides the weights that a step leaves behind."""
+    optim = recipe.optim.model_dump(mode="json")
+    identity = {
+        "stage": recipe.stage,
+        "tune": recipe.tune,
+        "model": models.identity(recipe.model),
+        "model.dtype": recipe.model.dtype,
+        "data.shards": shards.digest,
+        "batch.rows": plan.rows,
+        "run.seed": plan.seed,
+        "run.steps": plan.steps,
+        **{f"optim.{name}": value for name, value in optim.items()},
+    }
+    as_read: dict[str, Any] = orjson.loads(orjson.dumps(identity))  # as it comes back from state.json
+    return as_read
+
+
+def _found(recipe: TrainRecipe, run_dir: Path, identity: dict[str, Any], place: parallel.World) -> tuple[Path, State] | None:
+    """The checkpoint to go on from. Raises RunError when it does not lie on the way of this recipe."""
+    if place.first:
+        sweep(run_dir)
+    saved = checkpoint.steps_saved(run_dir)
+    newest = place.from_first(saved[-1] if saved else -1)
+    if newest < 0:
+        if recipe.run.resume == "must":
+            raise RunError(f"{run_dir}: there is no checkpoint to resume. Set run.resume to auto to begin")
+        return None
+    path = checkpoint.directory(run_dir, newest)
+    if recipe.run.resume == "never":
+        raise RunError(f"{run_dir}: holds a run at step {newest}. Choose another run.dir, remove it, or set run.resume to auto")
+    state, before = checkpoint.read_state(path)
+    _check_same_way(path, state, before, identity, recipe)
+    return path, state
+
+
+def _check_same_way(path: Path, state: State, before: dict[str, Any], now: dict[str, Any], recipe: TrainRecipe) -> None:
+    """An undisturbed run of this recipe would have come by this checkpoint. More steps are allowed as long as the learning rates up
+    to it stay what they were."""
+    advice = "Choose another run.dir, or set the recipe back"
+    schedule = {"run.steps", *(f"optim.{name}" for name in ("schedule", "warmup", "cooldown", "final"))}
+    for name, value in now.items():
+        if name not in schedule and before.get(name) != value:
+            raise RunError(f"{path}: was made with {name} {_shown(before.get(name))}, the recipe says {_shown(value)}. {advice}")
+    if state.step > now["run.steps"]:
+        raise RunError(f"{path}: is beyond the {now['run.steps']} steps of the recipe. {advice}")
+    if any(before.get(name) != now[name] for name in schedule):
+        old = recipe.optim.model_validate({name: _exact(before[f"optim.{name}"]) for name in type(recipe.optim).model_fields})
+        for step in range(state.step):
+            if lr_at(old, step, before["run.steps"]) != lr_at(recipe.optim, step, now["run.steps"]):
+                raise RunError(f"{path}: the recipe's learning rate differs from step {step + 1} on, before this checkpoint. {advice}")
+
+
+def _exact(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    shown = str(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _write_recipe(recipe: TrainRecipe, run_dir: Path) -> None:
+    inside = relocated(recipe, lambda path: os.path.relpath(path, run_dir))
+    write_text(run_dir / "recipe.yaml", yaml.safe_dump(inside.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _result(run_dir: Path, model_dir: Path, state: State, parameters: int) -> dict[str, Any]:
+    rows = metrics.read_metrics(run_dir)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    measured = [row["bits_per_byte"] for row in rows if "bits_per_byte" in row]
+    return {
+        "run_dir": str(run_dir),
+        "model_dir": str(model_dir),
+        "step": state.step,
+        "tokens_seen": state.tokens_seen,
+        "loss": losses[-1] if losses else None,
+        "bits_per_byte": {"before": measured[0], "after": measured[-1]} if measured else None,
+        "parameters": parameters,
+    }

@@ -1,0 +1,152 @@
+"""The train recipe. A stage is one entry of STAGES: the module whose `run(recipe, base, on_step)` carries it out.
+
+stage: pt
+model: {config: {model_type: llama, hidden_size: 256, …}}      # or {path: DIR or config.json}
+data:  {shards: shards, eval: shards/heldout}
+batch: {rows: 32, micro_rows: 8}                               # rows (or tokens) a step over all processes together
+optim: {lr: 3e-3, schedule: wsd, warmup: 0.05, cooldown: 0.3}
+run:   {dir: runs/first, steps: 1000, save_every: 200}
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from codedev._errors import RecipeError, nearest
+from codedev._recipe import Model
+
+STAGES = {"pt": "codedev.train.pretrain"}
+TUNES = ("full",)
+
+Share = Annotated[float, Field(ge=0, lt=1)]  # of the run's steps
+Steps = Annotated[int, Field(ge=0)]
+
+
+class ModelRecipe(Model):
+    config: dict[str, Any] | None = None  # a transformers configuration with `model_type`: the weights start at random
+    path: str | None = None  # a directory of config.json and *.safetensors, or a config.json alone: random weights
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the arithmetic; auto: bfloat16 autocast on CUDA; weights stay float32
+    attn: Literal["auto", "sdpa", "eager", "varlen", "flash_attention_2"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelRecipe:
+        if (self.config is None) == (self.path is None):
+            raise ValueError("give either `config` (random weights) or `path` (a local checkpoint or a config.json)")
+        if self.config is not None and not isinstance(self.config.get("model_type"), str):
+            raise ValueError("`config` needs `model_type`, for example model_type: llama")
+        return self
+
+
+class DataRecipe(Model):
+    shards: str | Annotated[tuple[str, ...], Field(min_length=1)]  # shard directories
+    eval: str | None = None  # a held-out shard directory; null = no bits per byte
+
+    @property
+    def dirs(self) -> tuple[str, ...]:
+        return (self.shards,) if isinstance(self.shards, str) else self.shards
+
+
+class BatchRecipe(Model):
+    """Rows (or tokens) of one optimizer step over all processes together: their number never changes the result."""
+
+    rows: int | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)  # a multiple of the shards' seq_len
+    micro_rows: int = Field(default=8, gt=0)  # rows a process computes at once: memory, not meaning
+
+    @model_validator(mode="after")
+    def _one_size(self) -> BatchRecipe:
+        if (self.rows is None) == (self.tokens is None):
+            raise ValueError("give either `rows` or `tokens`")
+        return self
+
+
+class OptimRecipe(Model):
+    lr: float = Field(gt=0)
+    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    warmup: Steps | Share = 0.02  # steps, or a share of the run when below 1 and written with a point
+    cooldown: Steps | Share = 0.2  # of wsd: the last steps, lr falls as 1 - sqrt
+    final: float = Field(default=0.0, ge=0, le=1)  # lr at the end of cosine and wsd, as a share of lr
+    weight_decay: float = Field(default=0.1, ge=0)  # of matrices; vectors (norms, biases) have none
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    clip: float | None = Field(default=1.0, gt=0)  # norm of the gradient; null = no clipping
+
+
+class RunRecipe(Model):
+    dir: str
+    steps: int | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+    save_every: int | None = Field(default=None, gt=0)  # steps; null = at the end alone
+    eval_every: int | None = Field(default=None, gt=0)  # steps; null = before and after
+    keep: int = Field(default=2, gt=0)  # newest checkpoints
+    resume: Literal["auto", "never", "must"] = "auto"
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    compile: bool = False
+    log_every: int = Field(default=1, gt=0)
+    peak_flops: float | None = Field(default=None, gt=0)  # of one device, for mfu; null = known GPUs alone
+
+    @model_validator(mode="after")
+    def _one_length(self) -> RunRecipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either `steps` or `epochs`")
+        return self
+
+
+class TrainRecipe(Model):
+    stage: str
+    model: ModelRecipe
+    data: DataRecipe
+    tune: str = "full"
+    batch: BatchRecipe
+    optim: OptimRecipe
+    run: RunRecipe
+
+    @field_validator("stage")
+    @classmethod
+    def _known_stage(cls, stage: str) -> str:
+        if stage not in STAGES:
+            raise ValueError(f"there is no stage '{stage}': {nearest(stage, STAGES)}")
+        return stage
+
+    @field_validator("tune")
+    @classmethod
+    def _known_tune(cls, tune: str) -> str:
+        if tune not in TUNES:
+            raise ValueError(f"there is no tuning '{tune}': {nearest(tune, TUNES)}")
+        return tune
+
+
+def step_rows(recipe: TrainRecipe, seq_len: int) -> int:
+    """Rows of one step over all processes."""
+    if recipe.batch.rows is not None:
+        return recipe.batch.rows
+    tokens = recipe.batch.tokens or 0
+    if tokens % seq_len:
+        near = max(1, round(tokens / seq_len)) * seq_len
+        raise RecipeError(f"batch.tokens: {tokens} is no multiple of the shards' seq_len {seq_len}. Nearest: {near}")
+    return tokens // seq_len
+
+
+def run_steps(recipe: TrainRecipe, rows: int, rows_a_step: int) -> int:
+    """Steps of the run; `epochs` is rounded up, so that every one of the `rows` is seen."""
+    if recipe.run.steps is not None:
+        return recipe.run.steps
+    return max(1, math.ceil((recipe.run.epochs or 0) * rows / rows_a_step))
+
+
+def relocated(recipe: TrainRecipe, move: Any) -> TrainRecipe:
+    """`recipe` with `move(path: str) -> str` applied to every path in it."""
+    model = recipe.model.model_copy(update={"path": move(recipe.model.path)} if recipe.model.path else {})
+    held_out = move(recipe.data.eval) if recipe.data.eval else None
+    data = recipe.data.model_copy(update={"shards": tuple(move(path) for path in recipe.data.dirs), "eval": held_out})
+    return recipe.model_copy(update={"model": model, "data": data, "run": recipe.run.model_copy(update={"dir": move(recipe.run.dir)})})
+
+
+def absolute(recipe: TrainRecipe, base: Path) -> TrainRecipe:
+    """`recipe` with every path made absolute from `base`."""
+    return relocated(recipe, lambda path: str((base / Path(path).expanduser()).resolve()))
