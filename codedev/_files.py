@@ -35,7 +35,7 @@ _DAMAGE: tuple[type[BaseException], ...] = (EOFError, gzip.BadGzipFile, lzma.LZM
 
 class Found(NamedTuple):
     path: str  # absolute path or URL: what to open
-    name: str  # what to show and to store: relative to the recipe's folder where it lies under it
+    name: str  # what to show and to store: relative to the recipe's folder where both lie in one project
     size: int  # bytes
 
 
@@ -77,9 +77,11 @@ def found(path: str, base: Path) -> Found:
 
 
 def shown(path: str, base: Path) -> str:
-    """`path` relative to the recipe's folder when it lies in it, so that outputs do not depend on where that folder is."""
-    inside = os.path.relpath(path, base)
-    name = path if inside.startswith("..") else inside
+    """`path` relative to the recipe's folder when both lie in one project, so that outputs do not depend on where that is.
+
+    Two paths lie in one project when they share a folder below the first level: /home/me, not /home."""
+    together = len(Path(os.path.commonpath([path, base])).parts) > 2
+    name = os.path.relpath(path, base) if together or Path(path).is_relative_to(base) else path
     # A name on disk may be any bytes; what is stored is UTF-8.
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

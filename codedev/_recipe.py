@@ -141,8 +141,7 @@ def _first_fault(error: ValidationError, data: Any, model: type[BaseModel]) -> s
     faults = error.errors()
     # An unknown key says most about what went wrong: it goes first.
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    location = [part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("tagged-union"))]
-    place = ".".join(str(part) for part in _real_keys(location, data)) or "the recipe"
+    place = ".".join(str(part) for part in _real_keys(list(fault["loc"]), data)) or "the recipe"
     match fault["type"]:
         case "extra_forbidden":
             parent, _, key = place.rpartition(".")
@@ -150,11 +149,6 @@ def _first_fault(error: ValidationError, data: Any, model: type[BaseModel]) -> s
             return f"unknown key '{key}'{f' in {parent}' if parent else ''}: {nearest(key, known)}"
         case "missing":
             return f"'{place}' is missing"
-        case "union_tag_invalid":
-            tags = [tag.strip(" '") for tag in fault["ctx"]["expected_tags"].split(",")]
-            return f"{place}: unknown {fault['ctx']['discriminator'].strip(chr(39))} '{fault['ctx']['tag']}': {nearest(fault['ctx']['tag'], tags)}"
-        case "union_tag_not_found":
-            return f"'{place}.{fault['ctx']['discriminator'].strip(chr(39))}' is missing"
         case "value_error":
             return f"{place}: {fault['ctx']['error']}"
         case _:
@@ -185,18 +179,8 @@ def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
         for candidate in candidates:
             if isinstance(part, str) and part in candidate.model_fields:
                 inside += _models_in(candidate.model_fields[part].annotation)
-        tagged = [m for m in candidates if isinstance(part, str) and _tag(m) == part]
-        candidates = inside or tagged or candidates
+        candidates = inside or candidates
     return {name for candidate in candidates for name in candidate.model_fields}
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    for name in ("type", "stage"):
-        if name in model.model_fields:
-            allowed = getattr(model.model_fields[name].annotation, "__args__", ())
-            if len(allowed) == 1:
-                return str(allowed[0])
-    return None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

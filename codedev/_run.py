@@ -11,19 +11,22 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import xxhash
 
 from codedev._errors import InputError, RunError
 
-# Called as progress(what, done, total): whole numbers of whatever `what` counts; total None = not known yet.
-Progress = Callable[[str, int, int | None], None]
-
 TEMPORARY = ".tmp-"  # prefix of files being written; what a killed run left is removed by `sweep`
+
+
+class Progress(Protocol):
+    """What long work tells whoever watches: `done` of `total` (None = not known yet) of whatever `what` counts, and a word on it."""
+
+    def __call__(self, what: str, done: int, total: int | None, note: str = "") -> None: ...
 
 
 @contextlib.contextmanager
@@ -123,7 +126,7 @@ def sweep(directory: Path) -> None:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def no_progress(what: str, done: int, total: int | None) -> None:
+def no_progress(what: str, done: int, total: int | None, note: str = "") -> None:
     """For callers that do not watch."""
 
 

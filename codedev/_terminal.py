@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from codedev._run import Progress, no_progress
@@ -43,12 +43,12 @@ def _bars() -> Iterator[Progress]:
     started: dict[str, float] = {}
     with Bars(*columns, console=Console(stderr=True), refresh_per_second=5) as bars:
 
-        def progress(what: str, done: int, total: int | None) -> None:
+        def progress(what: str, done: int, total: int | None, note: str = "") -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total, rate="", note="")
                 started[what] = time.monotonic()
             rate = done / max(time.monotonic() - started[what], 1e-3)
-            bars.update(tasks[what], completed=done, total=total, rate=_rate(what, rate), note=_amount(what, done))
+            bars.update(tasks[what], completed=done, total=total, rate=_rate(what, rate), note=note or _amount(what, done))
 
         yield progress
         for task in tasks.values():  # a stage that counted without knowing its end has ended now
@@ -60,7 +60,7 @@ def _log_lines() -> Progress:
     last: dict[str, float] = {}
     started: dict[str, float] = {}
 
-    def progress(what: str, done: int, total: int | None) -> None:
+    def progress(what: str, done: int, total: int | None, note: str = "") -> None:
         now = time.monotonic()
         started.setdefault(what, now)
         finished = total is not None and done >= total
@@ -68,7 +68,7 @@ def _log_lines() -> Progress:
             last[what] = now
             share = f" {done / total:.0%}" if total else ""
             rate = _rate(what, done / max(now - started[what], 1e-3)) if now - started[what] > 1 else ""
-            print(f"{what}:{share} {_amount(what, done)} {rate}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{what}:{share} {note or _amount(what, done)} {rate}".rstrip(), file=sys.stderr, flush=True)
 
     return progress
 
@@ -132,6 +132,8 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
     rows: list[list[Any]] = []
     for source, stages in manifest["waterfall"].items():
         for stage in stages:
+            if stage["stage"] != "read" and not (stage["drop"] or stage["error"] or stage["notes"]):
+                continue  # nothing happened here
             lost = [("drop", *pair) for pair in stage["drop"].items()] + [("error", *pair) for pair in stage["error"].items()]
             lost.sort(key=lambda entry: -entry[2])
             text = ", ".join(f"{word} {count:,}" for kind, word, count in lost if kind == "drop")
@@ -139,9 +141,37 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
             notes = ", ".join(f"{word.replace('_', ' ')} {count:,}" for word, count in stage["notes"].items())
             rows.append([source, stage["stage"], stage["rows_in"], text, errors, stage["rows_out"], notes])
             source = ""
+        rows.append(["", "kept", None, "", "", stages[-1]["rows_out"], ""])
     print_table("Waterfall", ["source", "stage", "in", "dropped", "errors", "out", "changed"], rows)
     totals = manifest["totals"]
     print(
         f"records {totals['records']:,} = kept {totals['documents']:,} + dropped {totals['dropped']:,} + errors {totals['errors']:,}"
         f"    raw {size(totals['bytes_in'])} -> text {size(totals['text_bytes'])}"
     )
+
+
+def train_progress(progress: Progress) -> Callable[[dict[str, Any]], None]:
+    """Rows of metrics as progress: the step, the loss, the speed."""
+    latest = ""
+
+    def on_step(row: dict[str, Any]) -> None:
+        nonlocal latest
+        if "loss" in row:
+            latest = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
+        progress("train", row["step"], row["steps"], latest)
+
+    return on_step
+
+
+def print_tokens(out: str, result: dict[str, Any]) -> None:
+    """The balance of a shard directory and of its held-out part."""
+    rows = []
+    for name, manifest in ((out, result["manifest"]), (f"{out}/heldout", result["heldout"])):
+        if manifest is not None:
+            counts = manifest["counts"]
+            cells = max(manifest["rows"] * manifest["seq_len"], 1)
+            rows.append([
+                name, counts["documents"], counts["bytes"], counts["tokens_in"], counts["tokens_packed"], counts["tokens_truncated"],
+                manifest["rows"], f"{counts['padding'] / cells:.2%}",
+            ])  # fmt: skip
+    print_table("Tokens", ["shards", "documents", "bytes", "tokens in", "packed", "truncated", "rows", "padding"], rows)

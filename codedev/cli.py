@@ -23,7 +23,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 
 
-class _Bytes(click.ParamType):
+class _Bytes(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -189,7 +189,7 @@ def corpus_inspect(
     """Look at documents of a corpus: kept ones, dropped ones with their reason and evidence, or errors.
 
     \b
-    Example: codedev.corpus.look corpus --dropped too_few_words --limit 3
+    Example: codedev corpus inspect corpus --dropped too_few_words --limit 3
     """
     from codedev.corpus.look import look, show
 
@@ -237,12 +237,20 @@ def tokenizer() -> None:
 @click.option("--vocab-size", type=click.IntRange(300), default=65_536, show_default=True, help="Tokens, special ones included.")
 @click.option("--preset", default="u7", show_default=True, help="Pretokenization: u7, gpt2, cl100k, qwen or llama3.")
 @click.option("--special-slots", type=click.IntRange(0), default=256, show_default=True, help="Ids reserved for special tokens.")
-@click.option("--sample", type=_Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
+@click.option("--sample-bytes", type=_Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which documents a sample takes.")
 @_JSON
 @_QUIET
 def tokenizer_train(
-    corpus_directory: Path, out: Path, vocab_size: int, preset: str, special_slots: int, sample: int, seed: int, as_json: bool, quiet: bool
+    corpus_directory: Path,
+    out: Path,
+    vocab_size: int,
+    preset: str,
+    special_slots: int,
+    sample_bytes: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Train a byte-level BPE tokenizer on the documents of CORPUS.
 
@@ -259,7 +267,7 @@ def tokenizer_train(
             vocab_size=vocab_size,
             preset=preset,
             special_slots=special_slots,
-            sample_bytes=sample,
+            sample_bytes=sample_bytes,
             seed=seed,
             progress=progress,
         )
@@ -278,6 +286,7 @@ def tokenizer_train(
 @click.option("--holdout", type=click.FloatRange(0, 0.5), default=0.0, show_default=True, help="Share of documents kept for evaluation.")
 @click.option("--eos", default=None, metavar="TOKEN", help="The end-of-document token, where the tokenizer does not name it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the shuffle.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Encoding threads; default: all cores.")
 @_JSON
 @_QUIET
 def tokenize_command(
@@ -289,6 +298,7 @@ def tokenize_command(
     holdout: float,
     eos: str | None,
     seed: int,
+    workers: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -297,26 +307,26 @@ def tokenize_command(
     \b
     Example: codedev tokenize corpus --tokenizer tokenizer --out shards --seq-len 2048 --holdout 0.01
     """
-    from codedev._terminal import watch
-    from codedev.tokenize.pack import tokenize_corpus
+    from codedev._terminal import print_tokens, watch
+    from codedev.tokenize.build import tokenize_corpus
 
     with watch(quiet=quiet or as_json) as progress:
-        manifest = tokenize_corpus(
-            corpus_directory, tokenizer_path, out, seq_len=seq_len, overlong=overlong, holdout=holdout, eos=eos, seed=seed, progress=progress
+        result = tokenize_corpus(
+            corpus_directory,
+            tokenizer_path,
+            out,
+            seq_len=seq_len,
+            overlong=overlong,  # type: ignore[arg-type]  # one of the three, by click.Choice
+            holdout=holdout,
+            eos=eos,
+            seed=seed,
+            workers=workers,
+            progress=progress,
         )
     if as_json:
-        _print(manifest)
+        _print(result)
     else:
-        _print_tokens(out, manifest)
-
-
-def _print_tokens(out: Path, manifest: dict[str, Any]) -> None:
-    counts = manifest["counts"]
-    cells = manifest["rows"] * manifest["seq_len"]
-    print(
-        f"{out}: {manifest['rows']:,} rows of {manifest['seq_len']:,}; tokens {counts['tokens_in']:,} = packed {counts['tokens_packed']:,}"
-        f" + truncated {counts['tokens_truncated']:,}; padding {counts['padding']:,} ({counts['padding'] / max(cells, 1):.2%})"
-    )
+        print_tokens(str(out), result)
 
 
 @cli.command()
@@ -324,16 +334,18 @@ def _print_tokens(out: Path, manifest: dict[str, Any]) -> None:
 @click.argument("row", type=click.IntRange(0))
 @click.argument("token", type=click.IntRange(0), required=False)
 @click.option("--corpus", "corpus_directory", type=_PATH, default=None, help="Where the corpus is now, if it has moved.")
+@click.option("--base", type=_PATH, default=None, help="Where the corpus recipe's folder is now, if it has moved.")
 @_JSON
-def trace(shards: Path, row: int, token: int | None, corpus_directory: Path | None, as_json: bool) -> None:
+def trace(shards: Path, row: int, token: int | None, corpus_directory: Path | None, base: Path | None, as_json: bool) -> None:
     """From a token of SHARDS back to its document and the raw bytes it came from; without TOKEN, the documents of the row.
 
     \b
     Example: codedev trace shards 12 345
     """
-    from codedev.tokenize.trace import show, trace
+    from codedev.tokenize.show import show
+    from codedev.tokenize.trace import trace as follow
 
-    result = trace(shards, row, token, corpus_directory)
+    result = follow(shards, row, token, corpus_directory, base)
     if as_json:
         _print(result)
     else:
@@ -355,12 +367,13 @@ def train_command(recipe: Path, overrides: tuple[str, ...], as_json: bool, quiet
     Example: codedev train train.yaml --set run.steps=2000
              torchrun --nproc-per-node 8 -m codedev train train.yaml
     """
-    from codedev._terminal import watch
-    from codedev.train import load_recipe, run
+    from codedev._recipe import load
+    from codedev._terminal import train_progress, watch
+    from codedev.train import TrainRecipe, run
 
-    loaded = load_recipe(recipe, overrides)
+    loaded = load(recipe, TrainRecipe, overrides)
     with watch(quiet=quiet or as_json or int(os.environ.get("RANK", "0")) > 0) as progress:
-        result = run(loaded, recipe.resolve().parent, progress=progress)
+        result = run(loaded, recipe.resolve().parent, on_step=train_progress(progress))
     if int(os.environ.get("RANK", "0")) > 0:
         return
     if as_json:

@@ -17,13 +17,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codedev.corpus import records
 from codedev.corpus import recipe as recipes
+from codedev.corpus import records
 from codedev.corpus.build import build
 
-WORDS = (
-    "the of and to that have with a be in is it was for on are as his they at one this from by word but what some we can out other".split()
-)
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "that",
+    "have",
+    "with",
+    "a",
+    "be",
+    "in",
+    "is",
+    "it",
+    "was",
+    "for",
+    "on",
+    "are",
+    "as",
+    "his",
+    "they",
+    "at",
+    "one",
+    "this",
+    "from",
+    "by",
+    "word",
+    "but",
+    "what",
+    "some",
+    "we",
+    "can",
+    "out",
+    "other",
+]
 
 
 def write_inputs(folder: Path, *, documents: int = 3000, seed: int = 0) -> None:

@@ -559,7 +559,7 @@ def test_a_real_corpus_is_reported(data_dir: Path, tmp_path: Path) -> None:
     assert {tile["label"]: tile["value"] for tile in figures(root)["headline"]["tiles"]}["The books"] == "balance"
 
 
-def from_real_files(data: Path, files: int = 1500) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def from_real_files(data: Path, files: int = 600) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Sources of real text, judged by a few rules of the kind a build applies."""
     sources: dict[str, dict[str, list[dict[str, Any]]]] = {}
     endings = {".py": "Python", ".js": "JavaScript", ".ts": "TypeScript", ".rs": "Rust", ".go": "Go", ".c": "C", ".h": "C", ".rb": "Ruby"}

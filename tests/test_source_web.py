@@ -21,7 +21,7 @@ from warcio.recordloader import ArchiveLoadFailed
 from codedev import _files
 from codedev._errors import InputError
 from codedev.corpus.source import Document, Drop, Extent, Failure
-from codedev.corpus.sources import warc, web
+from codedev.corpus.sources import warc, warc_stream, web
 
 Thing = Document | Drop | Failure
 HTML = b"<html><head><title>T</title></head><body><p>A paragraph that says something about %s, in words.</p></body></html>"
@@ -38,7 +38,8 @@ def read(path: Path, unit_bytes: int = 1 << 40, **keys: object) -> list[Thing]:
 
 def kinds(things: list[Thing]) -> list[str]:
     return [
-        "document" if isinstance(thing, Document) else thing.reason if isinstance(thing, Drop) else f"failure {thing.kind}" for thing in things
+        "document" if isinstance(thing, Document) else thing.reason if isinstance(thing, Drop) else f"failure {thing.kind}"
+        for thing in things
     ]
 
 
@@ -87,7 +88,8 @@ def stored_bytes(path: Path, thing: Document | Drop) -> bytes:
     """The raw record that `offset` and `meta` point at."""
     data = path.read_bytes()
     meta = orjson.loads(thing.meta)
-    assert thing.offset is not None and thing.length is not None
+    assert thing.offset is not None
+    assert thing.length is not None
     if meta.get("stream") == "decompressed":
         with _files.open_decompressed(str(path)) as file:
             return file.read()[thing.offset : thing.offset + thing.length]
@@ -142,7 +144,8 @@ def test_single_stream_archives_point_into_the_decompressed_stream(data_dir: Pat
         for thing in read(path):
             if isinstance(thing, Document) and orjson.loads(thing.meta).get("stream"):
                 raw = stored_bytes(path, thing)
-                assert raw.startswith(b"WARC/1.0") and thing.id.encode() in raw
+                assert raw.startswith(b"WARC/1.0")
+                assert thing.id.encode() in raw
                 seen += 1
     assert seen > 40
 
@@ -200,7 +203,8 @@ def test_a_document_carries_its_origin(tmp_path: Path) -> None:
     assert isinstance(second, Document)
     assert gzip.decompress(data[second.offset : second.offset + second.length]) == pages(3)[1]
     assert second.url == "http://example.org/1"
-    assert second.created is not None and second.created.isoformat() == "2020-02-03T04:05:06+00:00"
+    assert second.created is not None
+    assert second.created.isoformat() == "2020-02-03T04:05:06+00:00"
     meta = orjson.loads(second.meta)
     assert (meta["title"], meta["http_status"], meta["content_type"], meta["charset"]) == ("T", 200, "text/html", "utf-8")
 
@@ -211,7 +215,7 @@ def test_archives_inside_records_make_no_phantom_records(tmp_path: Path) -> None
     inner = [record(1000 + n, response(noise.randbytes(noise.randrange(100, 9000)), content_type="image/png")) for n in range(150)]
     outer = [*pages(3), record(3, response(members(inner, 0), content_type="application/gzip")), *pages(60, 4)]
     path = write(tmp_path / "gz", members(outer, 0))
-    stored = warc.Window(warc.Stored(path.open("rb")))
+    stored = warc_stream.Window(warc_stream.Stored(path.open("rb")))
     assert warc.find_member(stored, len(members(outer[:4], 0)) // 2) < len(members(outer[:4], 0))  # a phantom is there to be found
     for unit_bytes in (1, 50_000, 300_000, 1 << 40):
         assert [thing.id for thing in read(path, unit_bytes)] == [f"urn:uuid:{number:08}" for number in range(64)], unit_bytes
@@ -234,10 +238,12 @@ def test_an_archive_cut_anywhere_loses_only_its_last_record(tmp_path: Path, gz: 
         things = read(write(tmp_path / "w", data[:cut]))
         before = sum(cut >= sum(map(len, stored[: n + 1])) - (0 if gz else 4) for n in range(4))
         assert things[:before] == whole[:before], cut
-        at_boundary = any(sum(map(len, stored[:n])) - (0 if gz else 4) <= cut <= sum(map(len, stored[:n])) for n in range(1, 4))
-        if before or not gz:
+        at_boundary = any(sum(map(len, stored[:n])) - (0 if gz else 4) <= cut <= sum(map(len, stored[:n])) for n in range(1, 5))
+        if before or not gz:  # a lone member without its last bytes may be one record or the start of a stream of many
             assert len(things) == before + (not at_boundary), (cut, kinds(things))
-        assert all(isinstance(thing, Failure) for thing in things[before:]), cut
+            assert all(isinstance(thing, Failure) for thing in things[before:]), cut
+        else:
+            assert isinstance(things[-1], Failure), cut
 
 
 def test_a_damaged_member_costs_no_other_record(tmp_path: Path) -> None:
@@ -253,7 +259,8 @@ def test_a_damaged_member_costs_no_other_record(tmp_path: Path) -> None:
         path = write(tmp_path / "w", b"".join([*stored[:victim], bytes(hurt), *stored[victim + 1 :]]))
         things = read(path)
         assert [getattr(thing, "id", "failed") for thing in things] == [*ids[:victim], "failed", *ids[victim + 1 :]]
-        assert isinstance(things[victim], Failure) and things[victim].offset == sum(map(len, stored[:victim]))
+        assert isinstance(things[victim], Failure)
+        assert things[victim].offset == sum(map(len, stored[:victim]))
         assert read(path, 1) == things
 
 
@@ -302,10 +309,11 @@ def test_members_are_not_found_again_and_again(tmp_path: Path) -> None:
     assert read(path, 1000)
     assert time.perf_counter() - started < 20
 
-    path = write(tmp_path / "w", b"WARC/1.0\r\na: b\r\nContent-Length: 60000000\r\n\r\n" * 50_000)
-    started = time.perf_counter()
-    assert len(read(path)) >= 50_000
-    assert time.perf_counter() - started < 20
+    for length in (60_000_000, 70_000_000_000):
+        path = write(tmp_path / "w", b"WARC/1.0\r\na: b\r\nContent-Length: %d\r\n\r\n" % length * 10_000)
+        started = time.perf_counter()
+        assert len(read(path)) == 10_000
+        assert time.perf_counter() - started < 10
 
 
 # --- bounds
@@ -411,17 +419,29 @@ def test_records_that_are_no_pages_say_why(tmp_path: Path) -> None:
     ]
     things = read(write(tmp_path / "w", b"".join(record(n, block) for n, (block, _) in enumerate(blocks))))
     assert kinds(things) == [kind for _, kind in blocks]
-    assert isinstance(things[-1], Document) and things[-1].text == "Grüße"
-    assert isinstance(things[0], Drop) and orjson.loads(things[0].evidence) == {"status": 404}
+    assert isinstance(things[-1], Document)
+    assert things[-1].text == "Grüße"
+    assert isinstance(things[0], Drop)
+    assert orjson.loads(things[0].evidence) == {"status": 404}
     others = [record(n, b"x", kind) for n, kind in enumerate(["warcinfo", "request", "metadata", "revisit", "continuation", "odd"])]
-    assert kinds(read(write(tmp_path / "w", b"".join(others)))) == ["warcinfo", "request", "metadata", "revisit", "continuation", "unknown_type"]
+    assert kinds(read(write(tmp_path / "w", b"".join(others)))) == [
+        "warcinfo",
+        "request",
+        "metadata",
+        "revisit",
+        "continuation",
+        "unknown_type",
+    ]
 
 
 def test_a_record_without_id_or_date_gets_an_id_from_its_place(tmp_path: Path) -> None:
     bare = b"WARC/1.1\r\nWARC-Type: resource\r\nContent-Type: text/plain\r\nWARC-Date: never\r\nContent-Length: 5\r\n\r\nhello\r\n\r\n"
     first, second = read(write(tmp_path / "w", bare * 2))
-    assert isinstance(first, Document) and isinstance(second, Document)
-    assert len(first.id) == 32 and first.id != second.id and first.created is None
+    assert isinstance(first, Document)
+    assert isinstance(second, Document)
+    assert len(first.id) == 32
+    assert first.id != second.id
+    assert first.created is None
 
 
 # --- files

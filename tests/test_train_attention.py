@@ -43,7 +43,7 @@ def build(kind: str, attn: str, shards: Shards) -> torch.nn.Module:
 def test_packed_logits_are_separate_logits(kind: str, attn: str, shards: Shards) -> None:
     model = build(kind, attn, shards)
     forward = attention.forward_of(model, attention.choose(attn, CPU, FLOAT), CPU, FLOAT)
-    assert attention.check_isolation(forward, shards.vocab_size, CPU, FLOAT, kind, attn) < 1e-4
+    assert attention.check_isolation(forward, shards, CPU, FLOAT, kind, attn) < 1e-4
     rows = shards.read(np.arange(6))
     with torch.no_grad():
         packed = forward(torch.from_numpy(rows.input_ids), torch.from_numpy(rows.positions))
@@ -68,11 +68,11 @@ def test_a_leak_is_noticed(mistake: dict[str, Any], shards: Shards) -> None:
         return model(input_ids=input_ids, position_ids=positions, attention_mask=mask, use_cache="use_cache" in mistake).logits
 
     with pytest.raises(RunError, match=r"llama with model\.attn 'sdpa' does not keep") as caught:
-        attention.check_isolation(leaking, shards.vocab_size, CPU, FLOAT, "llama", "sdpa")
+        attention.check_isolation(leaking, shards, CPU, FLOAT, "llama", "sdpa")
     assert "\n" not in str(caught.value)
     # Far beyond what bfloat16 is allowed.
     with pytest.raises(RunError):
-        attention.check_isolation(leaking, shards.vocab_size, CPU, torch.bfloat16, "llama", "sdpa")
+        attention.check_isolation(leaking, shards, CPU, torch.bfloat16, "llama", "sdpa")
 
 
 def test_positions_that_run_on_are_noticed(shards: Shards) -> None:
@@ -82,7 +82,7 @@ def test_positions_that_run_on_are_noticed(shards: Shards) -> None:
         return model(input_ids=input_ids, use_cache=False).logits
 
     with pytest.raises(RunError):
-        attention.check_isolation(running_on, shards.vocab_size, CPU, FLOAT, "gpt2", "eager")
+        attention.check_isolation(running_on, shards, CPU, FLOAT, "gpt2", "eager")
 
 
 def test_the_loss_against_brute_force(shards: Shards) -> None:
@@ -127,6 +127,7 @@ def test_models_that_do_not_fit(shards: Shards, tmp_path: Path) -> None:
     assert "vocabulary has 128 entries, the shards need 250" in fault(RecipeError, config={**TINY, "vocab_size": 128})
     assert "hidden_size" in fault(RecipeError, config={**TINY, "hidden_size": "wide"})
     assert "cannot build" in fault(RecipeError, config={"model_type": "t5"})
+    assert "knows 32 positions" in fault(RecipeError, config={**TINY, "max_position_embeddings": 32})
     assert "there is no such model" in fault(InputError, path=str(tmp_path / "nowhere"))
     assert "no config.json" in fault(InputError, path=str(tmp_path / "shards"))
     (tmp_path / "pickled").mkdir()

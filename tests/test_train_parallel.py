@@ -96,7 +96,7 @@ def test_rows_that_cannot_be_shared(tmp_path: Path) -> None:
         place,
         plan,
         wanted.optim,
-        wanted.run,
+        None,
         1,
         1,
     )

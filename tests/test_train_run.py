@@ -48,7 +48,10 @@ def test_a_run_from_end_to_end(base: Path) -> None:
 
     seen: list[dict[str, Any]] = []
     wanted = recipe(data__eval="shards/heldout", run__steps=20, run__save_every=4, run__eval_every=10, run__keep=2, run__peak_flops=1e12)
-    result = run(wanted, base, seen.append)
+    ticks: list[tuple[str, int, int | None]] = []
+    result = run(wanted, base, seen.append, lambda *tick: ticks.append(tick))
+    assert [done for what, done, total in ticks if (what, total) == ("train", 20)] == list(range(1, 21))
+    assert [done for what, done, total in ticks if (what, total) == ("evaluate", 9)] == [8, 9] * 3
     rows = read_metrics(base / "run")
     assert [row["step"] for row in rows] == [0, *range(1, 11), 10, *range(11, 21), 20]
     assert [{k: v for k, v in row.items() if k != "steps"} for row in seen] == rows
@@ -90,19 +93,19 @@ def test_an_interrupted_run_equals_an_undisturbed_one(base: Path, tied: bool) ->
     settings = {"model": {"config": {**TINY, "tie_word_embeddings": tied, "attention_dropout": 0.1}}, "data__eval": "shards/heldout"}
     settings |= {"run__save_every": 5, "run__eval_every": 4}
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop_at(step: int) -> Any:
         def stop(row: dict[str, Any]) -> None:
             if row["step"] == step and "loss" in row:
-                raise Stop
+                raise StopError
 
         return stop
 
     run(recipe("whole", **settings), base)
     for step in (3, 7, 11, 12):
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             run(recipe("cut", **settings), base, stop_at(step))
         (base / "cut" / "checkpoints" / ".tmp-step-00000099").mkdir(parents=True)  # what a kill while saving leaves
         with open(base / "cut" / "metrics.jsonl", "ab") as file:
@@ -118,7 +121,8 @@ def test_an_interrupted_run_equals_an_undisturbed_one(base: Path, tied: bool) ->
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_equals_an_undisturbed_one(base: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from train_support import recipe; from codedev.train import run;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from train_support import recipe; from codedev.train import run\n"
         "run(recipe('cut', data__eval='shards/heldout', run__steps=80, run__save_every=2, run__eval_every=3), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(base)]
@@ -156,7 +160,7 @@ def test_a_run_goes_on_with_more_steps_only_on_the_same_way(base: Path) -> None:
     assert rows_of(base / "short") == rows_of(base / "long")
     run(recipe("wsd", run__steps=10), base)
     for message, changes in {
-        "differs from step 8 on": {"run__steps": 14},
+        "differs from step 9 on": {"run__steps": 14},
         "beyond the 4 steps": {"run__steps": 4},
         r"batch\.rows 8, the recipe says 4": {"run__steps": 10, "batch__rows": 4},
         r"optim\.lr 0\.003, the recipe says 0\.001": {"run__steps": 10, "optim__lr": 1e-3},

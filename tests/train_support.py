@@ -22,6 +22,7 @@ TINY = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
+UINT16 = pa.uint16()
 SPAN = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
 
 
@@ -30,7 +31,7 @@ def write_shards(
     rows: int = 40,
     seed: int = 0,
     *,
-    dtype: Any = pa.uint16(),
+    dtype: Any = UINT16,
     files: int = 2,
     spans: list[Any] | None = None,
     bos: int | None = BOS,

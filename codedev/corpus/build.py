@@ -48,7 +48,7 @@ def build(
         events = Events(out)
         plan = make_plan(context, context.work / "plan.jsonl", progress)
         identity = {"plan": plan.hash, "recipe": content_key(_content(recipe))}
-        events.log("planned", units=plan.units, bytes=plan.bytes, workers=workers)
+        events.log("planned", base=str(context.base), units=plan.units, bytes=plan.bytes, workers=workers)
         manifest = _finished(out, identity)
         if manifest is None:
             (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus

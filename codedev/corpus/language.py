@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -87,12 +88,13 @@ def language_filter(config: Language) -> Filter:
         if config.keep is not None:
             unwanted = pc.and_(prose, pc.invert(pc.is_in(lang, pa.array(config.keep, pa.string()))))
         uncertain = pc.and_(prose, pc.fill_null(pc.less(score, pa.scalar(config.min_score, pa.float32())), False))
-        reason = pc.if_else(unwanted, "language", pc.if_else(uncertain, "language_score", pa.scalar(None, pa.string())))
-        shown = pc.binary_join_element_wise(
-            '{"lang":"', pc.fill_null(lang, "unknown"), '","lang_score":', pc.fill_null(pc.round(score, 4).cast(pa.string()), "null"),
-            f',"bound":{config.min_score}}}', "",
-        )  # fmt: skip
-        evidence = pc.if_else(pc.is_valid(reason), shown, pa.scalar(None, pa.string()))
+        # An uncertain language is no reason to say that it is the wrong one.
+        reason = pc.if_else(uncertain, "language_score", pc.if_else(unwanted, "language", pa.scalar(None, pa.string())))
+        seen = pc.binary_join_element_wise(
+            '{"lang":"', pc.fill_null(lang, "unknown"), '","lang_score":', pc.fill_null(pc.round(score, 4).cast(pa.string()), "null"), ""
+        )
+        bound = pc.if_else(uncertain, f',"bound":{config.min_score}}}', f',"keep":{orjson.dumps(config.keep).decode()}}}')
+        evidence = pc.if_else(pc.is_valid(reason), pc.binary_join_element_wise(seen, bound, ""), pa.scalar(None, pa.string()))
         return pa.StructArray.from_arrays([reason, evidence], fields=list(VERDICT))
 
     return judge

@@ -63,15 +63,33 @@ _ALIASES |= {
 
 _OBJC = r"^[ \t]*(?:@(?:interface|protocol|class|property|end|implementation|synthesize|import|autoreleasepool)\b|#import[ \t]+[\"<])"
 _CPP = (
-    r"^[ \t]*(?:template[ \t]*<|(?:inline[ \t]+)?namespace\b[^;\n=]{0,120}\{?[ \t]*$|using[ \t]+(?:namespace\b|\w+[ \t]*=)|class[ \t]+\w[\w:]*[^;=(){\n]{0,200}[{:]"
-    r"|class[ \t]+[\w \t]+$|(?:public|private|protected)[ \t]*:|(?:virtual|constexpr|explicit)\b|static_assert[ \t]*\(|enum[ \t]+class\b)"
+    r"^[ \t]*(?:template[ \t]*<|(?:inline[ \t]+)?namespace\b[^;\n=]{0,120}$|using[ \t]+(?:namespace\b|\w{1,80}[ \t]*=)"
+    r"|class[ \t]{1,9}\w[^;=(){\n]{0,200}[{:]|class[ \t]{1,9}[\w \t]{1,100}$|(?:public|private|protected)[ \t]*:"
+    r"|(?:virtual|constexpr|explicit)\b|static_assert[ \t]*\(|enum[ \t]+class\b)"
     r"|^[ \t]*#[ \t]*include[ \t]*<(?:algorithm|array|atomic|cassert|chrono|climits|cmath|complex|cst\w+|deque|exception|fstream|functional"
     r"|initializer_list|iomanip|iosfwd|iostream|istream|iterator|limits|list|locale|map|memory|mutex|numeric|optional|ostream|queue|random|ratio"
     r"|regex|set|sstream|stack|stdexcept|streambuf|string|string_view|system_error|thread|tuple|type_traits|typeinfo|unordered_map|unordered_set"
     r"|utility|variant|vector)>|\bstd::\w"
 )
-_PERL = r"\A#!.*\bperl|^[ \t]*(?:use[ \t]+(?:strict|warnings|utf8|vars|Test::|[A-Z]\w*(?:::\w+)*\b|v?5)|my[ \t]+[$@%(]|our[ \t]+[$@%(]|package[ \t]+[\w:]+[ \t]*;|sub[ \t]+\w+)"
-_RAKU = r"\A#!.*\b(?:raku|perl6)|^[ \t]*(?:use[ \t]+v6|unit[ \t]+(?:module|class|role)|(?:my[ \t]+)?(?:multi|proto)[ \t]+(?:sub|method)|grammar[ \t]+\w+[ \t]*\{)"
+_PERL = (
+    r"\A#!.*\bperl|^[ \t]*(?:use[ \t]+(?:strict|warnings|utf8|vars|[A-Z]\w*|v?5)|my[ \t]+[$@%(]|our[ \t]+[$@%(]"
+    r"|package[ \t]+[\w:]+[ \t]*;|sub[ \t]+\w)"
+)
+_RAKU = (
+    r"\A#!.*\b(?:raku|perl6)|^[ \t]*(?:use[ \t]+v6|unit[ \t]+(?:module|class|role)|(?:my[ \t]+)?(?:multi|proto)[ \t]+(?:sub|method)"
+    r"|grammar[ \t]+\w+[ \t]*\{)"
+)
+_VERILOG = (
+    r"^[ \t]*(?:`(?:timescale|include|define|ifdef|default_nettype)|endmodule|always[ \t]*@|assign[ \t]+\w|module[ \t]+\w+[ \t]*[#(;])"
+)
+_ROCQ = (
+    r"\(\*|^[ \t]*(?:Require|From|Theorem|Lemma|Definition|Inductive|Fixpoint|Proof|Section|Module|Variable|Check|Print|Goal|Set|Import"
+    r"|Axiom|Declare)\b"
+)
+_APEX = (
+    r"(?i)\b(?:public|global|private)[ \t]+(?:(?:with|without|inherited)[ \t]+sharing[ \t]+|virtual[ \t]+|abstract[ \t]+)*"
+    r"(?:class|interface|enum)\b"
+)
 _PROLOG = r"^[ \t]*:-|^[a-z]\w*(?:\([^\n]{0,300}\))?[ \t]*(?::-|-->)"
 _ROFF = r"\A(?:[.'][ \t]*(?:\\\"|[A-Za-z]{1,3}\b)|'\\\")"
 
@@ -82,7 +100,7 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
     ".m": (
         ("Objective-C", _OBJC),
         ("Mercury", r"^:-[ \t]*(?:module|interface|import_module|pred|func)\b"),
-        ("Wolfram Language", r"^[ \t]*(?:\(\*|BeginPackage\[|Begin\[|\w+\[\w+_\w*[^\n]{0,80}\][ \t]*:?=)"),
+        ("Wolfram Language", r"^[ \t]*(?:\(\*|BeginPackage\[|Begin\[|\w{1,40}\[\w{1,40}_[^\n]{0,80}\][ \t]*:?=)"),
         ("MATLAB", r"^[ \t]*(?:function\b|%|classdef\b|end[ \t]*;?[ \t]*$|clc\b|clear\b|disp[ \t]*\(|\w+[ \t]*=[^=\n]*;[ \t]*(?:%.*)?$)"),
         ("Objective-C", r"^[ \t]*(?://|#include|#define)"),
         ("MATLAB", None),
@@ -102,24 +120,15 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
     ".ts": (("XML", r"\A\s*(?:<\?xml|<!DOCTYPE TS|<TS\b)"), ("TypeScript", None)),
     ".tsx": (("XML", r"\A\s*(?:<\?xml|<tileset\b)"), ("TSX", None)),
     ".v": (
-        (
-            "Verilog",
-            r"^[ \t]*(?:`(?:timescale|include|define|ifdef|default_nettype)|endmodule|always[ \t]*@|assign[ \t]+\w|module[ \t]+\w+[ \t]*[#(;])",
-        ),
-        (
-            "Rocq Prover",
-            r"\(\*|^[ \t]*(?:Require|From|Theorem|Lemma|Definition|Inductive|Fixpoint|Proof|Section|Module|Variable|Check|Print|Goal|Set|Import|Axiom|Declare)\b[^\n]*",
-        ),
+        ("Verilog", _VERILOG),
+        ("Rocq Prover", _ROCQ),
         ("V", r"^(?:pub[ \t]+)?(?:fn|struct|enum|const|import|module)\b"),
         ("Verilog", None),
     ),
     ".cls": (
         ("TeX", r"\\(?:ProvidesClass|NeedsTeXFormat|LoadClass|documentclass|newcommand|def\\)"),
         ("VBA", r"^(?:VERSION \d|Attribute VB_)"),
-        (
-            "Apex",
-            r"(?i)\b(?:public|global|private)[ \t]+(?:(?:with|without|inherited)[ \t]+sharing[ \t]+|virtual[ \t]+|abstract[ \t]+)*(?:class|interface|enum)\b",
-        ),
+        ("Apex", _APEX),
         ("OpenEdge ABL", r"(?im)^[ \t]*(?:using[ \t]+[\w.*]+\.|class[ \t]+[\w.]+)"),
     ),
     ".inc": (
@@ -141,7 +150,7 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
     ".cs": (("Smalltalk", r"^![\w ]+methodsFor:"), ("C#", None)),
     ".d": (
         ("D", r"^[ \t]*(?:module|import)[ \t]+[\w.]+|^[ \t]*(?:unittest|version[ \t]*\(|void main)"),
-        ("Makefile", r"\A[^\n:]+\.(?:o|lo|obj|d)\b[^\n:]*:"),
+        ("Makefile", r"\A[^\n:]{1,200}\.(?:o|lo|obj|d)\b[^\n:]{0,200}:"),
         ("D", None),
     ),
     ".f": (("Forth", r"^: [^\s]+"), ("Fortran", None)),
@@ -173,7 +182,7 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
         ("Prolog", _PROLOG),
         ("IDL", r"(?i)^[ \t]*(?:pro|function|compile_opt)\b"),
     ),
-    ".sc": (("SuperCollider", r"^[ \t]*\+?[ \t]*[A-Z]\w*[ \t]*(?::[ \t]*[A-Z]\w*)?[ \t]*\{|\bSynthDef\b"), ("Scala", None)),
+    ".sc": (("SuperCollider", r"^[ \t]*(?:\+[ \t]*)?[A-Z]\w*[ \t]*(?::[ \t]*[A-Z]\w*)?[ \t]*\{|\bSynthDef\b"), ("Scala", None)),
     ".al": (
         ("Perl", r"\bsub[ \t]+\w+|^(?:package|1;)|AutoSplit"),
         ("AL", r"(?i)^[ \t]*(?:table|page|codeunit|report|query|enum|interface)(?:extension)?[ \t]+\d*"),
@@ -203,6 +212,9 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
     **{f".{section}": (("Roff", _ROFF),) for section in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "1m", "3pm", "3x")},
 }
 
+_FOR_CPP = re.compile(
+    r"^[ \t]*#[ \t]*if(?:def)?[ \t(]*(?:defined[ \t(]*)?__cplusplus\b.{0,4000}?^[ \t]*#[ \t]*(?:endif|else)\b", re.MULTILINE | re.DOTALL
+)
 _SHEBANG = re.compile(r"\A#![ \t]*(\S+)([^\n]*)")
 _EXEC = re.compile(r"^[ \t]*exec[ \t]+(?:\S*/)?(\w+)", re.M)
 _MODE = re.compile(r"-\*-[ \t]*(?:.*?\bmode:[ \t]*)?([\w+#-]+)[ \t]*(?:;.*)?-\*-|\bvim?:.*?\b(?:ft|filetype|syntax)=(\w+)", re.I)
@@ -233,7 +245,7 @@ def _table() -> _Table:
 
 @functools.cache
 def _patterns(extension: str) -> tuple[tuple[str, re.Pattern[str] | None], ...]:
-    return tuple((language, pattern and re.compile(pattern, re.M)) for language, pattern in _SHARED[extension])
+    return tuple((language, re.compile(pattern, re.MULTILINE) if pattern else None) for language, pattern in _SHARED[extension])
 
 
 def names() -> frozenset[str]:
@@ -279,6 +291,8 @@ def _by_name(name: str, text: str) -> str | None:
 
 def _by_text(extension: str, text: str) -> str | None:
     head = text[:SNIFFED]
+    if extension == ".h":
+        head = _FOR_CPP.sub("", head)  # a C header's part for C++ compilers
     return next((language for language, pattern in _patterns(extension) if pattern is None or pattern.search(head)), None)
 
 

@@ -57,11 +57,13 @@ _PARTS = re.compile(
     r"|(?:is|are) licensed (?:as|under)|(?:taken|copied|derived|adapted|borrowed|based) (?:from|on)|portions? of|parts? of|bundle[sd]?"
     r"|other licenses|the following (?:files|libraries|components|software)|some (?:files|code)|vendored|originally (?:from|written)"
 )
-# A header without any of these holds no notice: bytes are searched 20 times faster than words are made.
+# A header without any of these holds no notice: they cost 3 µs for 4 KiB, words 60 µs.
+_HINTS = (b"icen", b"ICEN", b"GPL", b"ranted", b"edistribution", b" Perl", b"without any express", b"public domain")
+# Nor does one that speaks of its licence as "the LICENSE file" or "a BSD-style license" alone.
 _MARKERS = (
-    *(b"General Public", b"GENERAL PUBLIC", b"GPL", b"Apache", b"Mozilla Public", b"ereby granted", b"edistribution and use"),
-    *(b"ermission to use", b"Boost Software", b"Eclipse Public", b"without any express", b"MIT ", b"ISC ", b"BSD", b"as Perl"),
-    *(b"of Perl", b"nlicense", b"UNLICENSE", b"public domain", b"Creative Commons"),
+    *(b"General Public", b"GENERAL PUBLIC", b"GNU", b"GPL", b"Apache", b"APACHE", b"Mozilla Public", b"ranted", b"edistribution"),
+    *(b"ermission to", b"Boost Software", b"Eclipse Public", b"without any express", b"MIT ", b"ISC ", b"BSD", b" Perl", b"nlicense"),
+    *(b"UNLICENSE", b"public domain", b"Creative Commons", b"CREATIVE COMMONS"),
 )
 
 _WORDS = re.compile(r"[a-z0-9]+(?:\.[0-9]+)*\+?")
@@ -112,7 +114,7 @@ def of_text(text: str) -> str | None:
         return _joined(notices, "OR" if _EITHER.search(words) else "AND") if notices else None
     first = found[0][0]
     licences = list(dict.fromkeys(licence for _, licence in found))
-    if "Python-2.0" in licences:
+    if licences[0] == "PSF-2.0" and "Python-2.0" in licences:
         return "Python-2.0"  # the agreement as a whole, whose parts are PSF-2.0, CNRI and CWI
     if len(licences) > 1 and licences[0].startswith("GPL-") and licences[1].startswith("LGPL-"):
         licences.pop(0)  # the GPL is the text that the LGPL builds upon
@@ -132,7 +134,7 @@ def of_text(text: str) -> str | None:
 def of_header(head: bytes) -> str | None:
     """The SPDX expression of the notice in the first bytes of a source file; the earliest one counts."""
     head = head[:HEADER_BYTES]
-    if not any(marker in head for marker in _MARKERS):
+    if not any(hint in head for hint in _HINTS) or not any(marker in head for marker in _MARKERS):
         return None
     words = _words_of(head.decode("utf-8", "replace"))
     found = sorted(_texts(words) + _notices(words))
@@ -196,7 +198,11 @@ def expression(text: str) -> str | None:
             return None
         exception = bool(out) and out[-1] == "WITH"
         out.append(word if word in _OPERATORS else part if exception else _spdx_id(part))
-    return None if wants or depth else " ".join(out).replace("( ", "(").replace(" )", ")")
+    if wants or depth:
+        return None
+    if out[0] == "(" and out.index(")") == len(out) - 1:
+        out = out[1:-1]
+    return " ".join(out).replace("( ", "(").replace(" )", ")")
 
 
 def is_permissive(licence: str) -> bool:
@@ -247,17 +253,19 @@ def _notices(words: str) -> list[tuple[int, str]]:
     """(position, SPDX id) of every notice such as "under the terms of the GNU General Public License version 2", in order."""
     found = [(place, _PERL_TERMS) for phrase in _PERL for place in _places(words, phrase)]
     canonical = _table().canonical
-    for place in {place for start in _NAME_STARTS for place in _places(words, start)}:
-        under, named = _UNDER.search(words[max(0, place - 90) : place]), _NAMED.match(words, place)
-        if not under or not named:
+    for place in sorted({place for start in _NAME_STARTS for place in _places(words, start)}):
+        before, named = words[max(0, place - 90) : place], _NAMED.match(words, place)
+        under = _UNDER.search(before)
+        if not named or not (under or (found and place - found[-1][0] < 200 and before.endswith((" or ", " or the ")))):
             continue
         licence = None
         if named["gnu"]:
-            version, after = under[1] or under[3] or named["gplv"], words[named.end() : named.end() + 300]
+            said_before = under.groups() if under else (None,) * 4
+            version, after = said_before[0] or said_before[2] or named["gplv"], words[named.end() : named.end() + 300]
             if version is None and (said := _GNU_VERSION.search(after)):
                 version, after = said[1], said[2] + after
             short = named["gnu"].partition("v")[0] if "gpl" in named["gnu"] else None
-            licence = _gnu(under[2] or under[4] or short, version, later=after.startswith("+") or bool(_LATER.search(after)))
+            licence = _gnu(said_before[1] or said_before[3] or short, version, later=after.startswith("+") or bool(_LATER.search(after)))
         elif named["mpl"] or named["epl"]:
             licence = canonical.get(f"mpl-{named['mpl']}" if named["mpl"] else f"epl-{named['epl']}")
         elif named["bsd"]:

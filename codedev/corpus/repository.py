@@ -239,7 +239,7 @@ def _pyproject(text: str) -> Any:
 def _wheel(text: str) -> Any:
     head = text.partition("\n\n")[0]
     for field in ("License-Expression", "License", "Classifier: License"):
-        found = [value for value in re.findall(rf"^{field}\s*:+\s*(.+)$", head, re.MULTILINE) if value.strip() != "UNKNOWN"]
+        found = [value for value in re.findall(rf"^{field}[ \t]*:+[ \t]*(.+)$", head, re.MULTILINE) if value.strip() != "UNKNOWN"]
         named = [name for value in found if (name := licence.of_declaration(value.rpartition(" :: ")[2]))]
         if named:
             return named
@@ -253,17 +253,17 @@ _METADATA: tuple[tuple[str, _Reader], ...] = (
     (r"package\.json", lambda text: _typed(_json("license")(text) or _json("licenses")(text))),
     (r"composer\.json", _json("license")),
     (r"META\.json", _json("license")),
-    (r"setup\.cfg", _line(r"^license\s*=\s*(.+)$")),
-    (r"DESCRIPTION", _line(r"^License:\s*(.+)$")),
+    (r"setup\.cfg", _line(r"^license[ \t]*=[ \t]*(.+)$")),
+    (r"DESCRIPTION", _line(r"^License:[ \t]*(.+)$")),
     (r".*\.gemspec", _line(r"\.licenses?\s*=\s*\[?\s*[\"']([^\"']+)[\"']")),
-    (r".*\.cabal", _line(r"^license:\s*(.+)$")),
+    (r".*\.cabal", _line(r"^license:[ \t]*(.+)$")),
     (r".*\.opam|opam", _line(r"^license:\s*\[?\s*\"([^\"]+)\"")),
     (r"dune-project", _line(r"\(license\s+\"?([^\s\")]+)\"?\s*\)")),
     (r".*\.rockspec", _line(r"\blicense\s*=\s*[\"']([^\"']+)[\"']")),
     (r"pom\.xml", _line(r"<licenses?>\s*<license>\s*<name>\s*([^<]+?)\s*</name>")),
     (r"mix\.exs", _line(r"\blicenses:\s*\[\s*\"([^\"]+)\"\s*\]")),
     (r"setup\.py", _line(r"\blicense\s*=\s*[\"']([^\"']+)[\"']")),
-    (r"build\.sbt", _line(r"^\s*(?:ThisBuild\s*/\s*)?licenses?\b.{0,60}?\(\s*\"([^\"]+)\"")),
+    (r"build\.sbt", _line(r"^[ \t]*(?:ThisBuild\s*/\s*)?licenses?\b.{0,60}?\(\s*\"([^\"]+)\"")),
 )
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from codedev._errors import InputError
+from codedev._run import Progress, no_progress
 
 
 class PackedRows(Protocol):
@@ -60,7 +61,7 @@ class BitsPerByte(NamedTuple):
     text_bytes: int
 
 
-def bits_per_byte(score: Score, shards: PackedShards, rows_at_once: int = 8) -> BitsPerByte:
+def bits_per_byte(score: Score, shards: PackedShards, rows_at_once: int = 8, progress: Progress = no_progress) -> BitsPerByte:
     """Bits per byte of `shards`, all rows in order, `rows_at_once` a call of `score`. Raises InputError for shards without text."""
     nats, predicted, charged, text_bytes = 0.0, 0, 0, 0
     for start in range(0, shards.rows, rows_at_once):
@@ -72,6 +73,7 @@ def bits_per_byte(score: Score, shards: PackedShards, rows_at_once: int = 8) -> 
         free = 0 if shards.bos_id is None else int((rows.input_ids[first] == shards.bos_id).sum())
         charged += int(first.sum()) - free
         text_bytes += int(rows.text_bytes.sum())
+        progress("evaluate", min(start + rows_at_once, shards.rows), shards.rows)
     if not text_bytes:
         raise InputError("the held-out shards cover no text: hold out more documents")
     bits = nats / math.log(2) + charged * math.log2(shards.vocab_size)

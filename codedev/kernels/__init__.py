@@ -7,7 +7,8 @@ from __future__ import annotations
 
 
 def warm() -> None:
-    from codedev.kernels import squeeze, textstats
+    from codedev.kernels import packing, squeeze, textstats
 
+    packing.warm()
     squeeze.warm()
     textstats.warm()

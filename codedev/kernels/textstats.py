@@ -93,6 +93,7 @@ def _text_stats(data: Any, offsets: Any, flags: Any, stop_hashes: Any, out: Any)
         line_blank = True
         line_tail = False  # the last non-blank character ends an ellipsis
         while True:
+            code: Any  # a code point, in numba's integers
             if at == end:
                 code = 10  # a line end, the text's own or this one, closes the last word and line
             else:

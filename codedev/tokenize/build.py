@@ -26,7 +26,7 @@ from codedev.tokenize.store import Store
 from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary
 
 HELDOUT = "heldout"
-_WORK, _LOCK = ".work", ".lock"
+_WORK, _STORE, _LOCK = ".work", "store", ".lock"
 
 
 def tokenize_corpus(
@@ -58,6 +58,7 @@ def tokenize_corpus(
         request = _request(source, vocabulary, seq_len, seed, holdout, overlong)
         done = _complete(out, request)
         if done is None:
+            (out / _WORK / _STORE).mkdir(parents=True, exist_ok=True)  # before the manifest goes: one of the two says that `out` is ours
             (out / "manifest.json").unlink(missing_ok=True)
             sweep(out)
             kept = _build(source, vocabulary, out, request, workers or len(os.sched_getaffinity(0)), progress)
@@ -99,7 +100,7 @@ def _check_out(out: Path) -> None:
     """InputError when `out` holds something that is not ours."""
     if out.is_dir():
         names = {entry.name for entry in out.iterdir()} - {_LOCK}
-        ours = _WORK in names
+        ours = (out / _WORK / _STORE).is_dir()  # a corpus being built has a .work too
         if "manifest.json" in names:
             manifest = read_json(out / "manifest.json")
             ours = isinstance(manifest, dict) and manifest.get("format") == FORMAT
@@ -129,7 +130,7 @@ def _complete(out: Path, request: dict[str, Any]) -> dict[str, dict[str, Any]] |
 
 
 def _build(corpus: Corpus, vocabulary: Vocabulary, out: Path, request: dict[str, Any], workers: int, progress: Progress) -> int:
-    store = Store(out / _WORK / "store", vocabulary.dtype, token_bytes=vocabulary.byte_lengths is None)
+    store = Store(out / _WORK / _STORE, vocabulary.dtype, token_bytes=vocabulary.byte_lengths is None)
     sources, kept = encode_corpus(corpus, vocabulary, store, workers=workers, progress=progress)
     documents = _documents(store, vocabulary)
     held = held_out(documents.hashes, request["holdout"]) if request["holdout"] else np.zeros(corpus.rows, np.bool_)

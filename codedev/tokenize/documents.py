@@ -5,6 +5,7 @@ The order of the parts and of the rows in them gives every document its position
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,18 +78,15 @@ def verify(part: Part) -> None:
 
 def batches(part: Part, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The part's rows, one batch a row group, with `text` as large_string without nulls. InputError when it cannot be read."""
-    try:
-        with pq.ParquetFile(part.path) as file:
-            if file.metadata.num_rows != part.rows:
-                raise InputError(f"{part.path}: {file.metadata.num_rows} rows, the manifest says {part.rows}. {_AGAIN}")
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=columns, use_threads=False)
-                if "text" in columns:
-                    text = pc.fill_null(table.column("text").cast(pa.large_string()), "")
-                    table = table.set_column(table.schema.get_field_index("text"), "text", text)
-                yield from table.combine_chunks().to_batches()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{part.path}: cannot be read as Parquet: {str(error).splitlines()[0]}. {_AGAIN}") from None
+    with _opened(part) as file:
+        if file.metadata.num_rows != part.rows:
+            raise InputError(f"{part.path}: {file.metadata.num_rows} rows, the manifest says {part.rows}. {_AGAIN}")
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=columns, use_threads=False)
+            if "text" in columns:
+                text = pc.fill_null(table.column("text").cast(pa.large_string()), "")
+                table = table.set_column(table.schema.get_field_index("text"), "text", text)
+            yield from table.combine_chunks().to_batches()
 
 
 def id_hashes(ids: pa.Array) -> np.ndarray:
@@ -140,8 +138,11 @@ def _search(part: Part, document_id: str) -> int | None:
     return None
 
 
-def _opened(part: Part) -> pq.ParquetFile:
+@contextlib.contextmanager
+def _opened(part: Part) -> Iterator[pq.ParquetFile]:
+    """The part, open; what reading it raises becomes an InputError."""
     try:
-        return pq.ParquetFile(part.path)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(part.path) as file:
+            yield file
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise InputError(f"{part.path}: cannot be read as Parquet: {str(error).splitlines()[0]}. {_AGAIN}") from None

@@ -60,6 +60,8 @@ class Store:
             except (InputError, KeyError, TypeError):
                 break
             done, lengths, sources = part + 1, receipt["lengths"], receipt["sources"]
+        for stale in range(done, len(list(self.folder.glob("part-*.json")))):
+            self._receipt(stale).unlink(missing_ok=True)  # before the columns are cut: it must never name other bytes
         for name, dtype in self.columns.items():
             with open(self._path(name), "ab") as file:
                 file.truncate(lengths[name] * dtype.itemsize)

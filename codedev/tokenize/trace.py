@@ -2,8 +2,9 @@
 
 The shard says which document a token belongs to and which bytes of its text it covers; the document's position in the corpus leads to
 one row group; `origin` leads to the raw file. Cost: one record batch of the shard, one row group of the corpus and one raw record.
-The corpus is found by the relative path in the shards' manifest; raw files below the folders above it, the current folder, or `base`.
-Raw records are read from plain and compressed files and from Parquet rows; members of archives and remote files are named, not opened.
+The corpus is found by the relative path in the shards' manifest; raw files below `base`, or else below a folder above the corpus or the
+current one. Raw records are read from plain and compressed files and from Parquet rows; members of archives and remote files are named,
+not opened.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _raw(origin: dict[str, Any] | None, corpus: Path, base: Path | None, wanted:
         return {**place, "found": False, "why": "a remote file"}
     if place["member"] is not None:
         return {**place, "found": False, "why": "a member of an archive"}
-    folders = [base] if base else [Path.cwd(), *corpus.resolve().parents]
+    folders = [base] if base else [*_recorded_base(corpus), *corpus.resolve().parents, Path.cwd()]
     path = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if path is None:
         return {**place, "found": False, "why": f"no such file below {folders[0]}. Name the recipe's folder with --base"}
@@ -171,14 +172,22 @@ def _raw(origin: dict[str, Any] | None, corpus: Path, base: Path | None, wanted:
     }
 
 
+def _recorded_base(corpus: Path) -> list[Path]:
+    """The recipe's folder at the last build, which the log of the corpus holds; the corpus itself names no place on a machine."""
+    try:
+        events = [orjson.loads(line) for line in (corpus / "events.jsonl").read_bytes().splitlines()]
+        return [Path(event["base"]) for event in events if "base" in event][-1:]
+    except (OSError, orjson.JSONDecodeError):
+        return []
+
+
 def _in_json(text: bytes) -> bytes:
     return orjson.dumps(text.decode(errors="ignore"))[1:-1]
 
 
 def _record(path: Path, offset: int, length: int | None) -> bytes:
     """The raw record, decompressed, at most RAW_LIMIT bytes. `offset` is a row number in Parquet; in a gzip file the place of a member
-    where one begins there (then `length` is not the decompressed one), else, as in every other compressed file, a place in the
-    decompressed stream."""
+    where one lies there from end to end, else, as in every other compressed file, a place in the decompressed stream."""
     limit = min(RAW_LIMIT, length if length is not None else RAW_LIMIT)
     with open_raw(str(path)) as file:
         head = file.read(6)
@@ -188,13 +197,20 @@ def _record(path: Path, offset: int, length: int | None) -> bytes:
         codec = compression(head)
         if codec is None:
             return file.read(limit)
-        if codec == "gzip" and (offset or length is None) and file.read(3) == b"\x1f\x8b\x08":
+        if codec == "gzip" and _member_begins(file, offset) and (length is None or _member_begins(file, offset + length, end_too=True)):
             file.seek(offset)
             return _gzip_member(file)
     with open_decompressed(str(path)) as stream:
         while offset > 0 and (skipped := len(stream.read(min(offset, 1 << 20)))):
             offset -= skipped
         return stream.read(limit)
+
+
+def _member_begins(file: BinaryIO, at: int, *, end_too: bool = False) -> bool:
+    """Whether a gzip member begins at this byte; with `end_too`, or the file ends there."""
+    file.seek(at)
+    head = file.read(3)
+    return head == b"\x1f\x8b\x08" or (end_too and head == b"" and file.seek(0, os.SEEK_END) == at)
 
 
 def _gzip_member(file: BinaryIO) -> bytes:

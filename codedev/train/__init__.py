@@ -8,16 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from codedev import _recipe
 from codedev._errors import MissingExtraError
+from codedev._run import Progress, no_progress
 from codedev.train.recipe import STAGES, TrainRecipe
 
-__all__ = ["TrainRecipe", "run"]
+__all__ = ["TrainRecipe", "load_recipe", "run"]
 
 
-def run(recipe: TrainRecipe, base: Path, on_step: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> TrainRecipe:
+    """The train recipe at `path` with `--set key.sub=value` overrides."""
+    return _recipe.load(path, TrainRecipe, overrides)
+
+
+def run(
+    recipe: TrainRecipe, base: Path, on_step: Callable[[dict[str, Any]], None] | None = None, progress: Progress = no_progress
+) -> dict[str, Any]:
     """Train as `recipe` says; its paths are relative to `base`, the folder of the recipe file.
 
-    `on_step` receives each row of `metrics.jsonl` with `steps`, the length of the run, added; on the first process alone.
+    On the first process alone, `on_step` receives each row of `metrics.jsonl` with `steps`, the length of the run, added, and `progress`
+    the steps of `train` and the rows of `evaluate`.
     Returns run_dir, model_dir, step, tokens_seen, loss, parameters, bits_per_byte {before, after} (or None), seconds.
     Raises RecipeError, InputError or RunError with one line for the user, MissingExtraError without torch.
     """
@@ -25,5 +35,5 @@ def run(recipe: TrainRecipe, base: Path, on_step: Callable[[dict[str, Any]], Non
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
     stage = importlib.import_module(STAGES[recipe.stage])
-    result: dict[str, Any] = stage.run(recipe, base, on_step or (lambda metrics: None))
+    result: dict[str, Any] = stage.run(recipe, base, on_step or (lambda row: None), progress)
     return result

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from codedev._errors import RecipeError, RunError
+from codedev.train.data import Shards
 
 VARLEN = "codedev_varlen"
 
@@ -67,14 +68,15 @@ def forward_of(model: nn.Module, attn: str, device: torch.device, dtype: torch.d
     return forward
 
 
-def check_isolation(forward: Forward, vocab_size: int, device: torch.device, dtype: torch.dtype, name: str, attn: str) -> float:
+def check_isolation(forward: Forward, shards: Shards, device: torch.device, dtype: torch.dtype, name: str, attn: str) -> float:
     """The largest difference between packed and separate logits, in standard deviations of the logits.
 
     Two rows of four documents each, one of a single token; costs nine tiny forwards. Raises RunError when documents of a row see each
     other, or when the model does not count positions from the start of a document. A leak measures 0.3 or more on an untrained model.
     """
-    lengths = ((17, 30, 1, 16), (9, 8, 40, 7))
-    ids = torch.from_numpy(np.random.default_rng(0).integers(0, vocab_size, (len(lengths), sum(lengths[0]))))
+    unit = max(1, min(64, shards.seq_len) // 8)
+    lengths = ((2 * unit, 4 * unit - 1, 1, 2 * unit), (unit, unit, 5 * unit, unit))
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, shards.vocab_size, (len(lengths), sum(lengths[0]))))
     positions = torch.stack([torch.cat([torch.arange(length) for length in row]) for row in lengths])
     with torch.no_grad():
         packed = forward(ids, positions).float()

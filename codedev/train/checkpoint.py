@@ -42,7 +42,8 @@ def directory(run_dir: Path, step: int) -> Path:
 
 def steps_saved(run_dir: Path) -> list[int]:
     """The steps of the checkpoints, rising."""
-    return sorted(int(path.name.removeprefix("step-")) for path in (run_dir / "checkpoints").glob("step-????????"))
+    names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def save(

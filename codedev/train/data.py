@@ -10,25 +10,29 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from codedev._errors import InputError
 
 FORMAT = "codedev.shards/1"
 
 
+# A plain file name: a manifest is input, and must not point out of its directory.
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+
+
 class _TokenizerEntry(BaseModel):
-    file: str
+    file: _Name
     hash: str
 
 
 class _FileEntry(BaseModel):
-    name: str
+    name: _Name
     rows: int
 
 

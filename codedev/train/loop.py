@@ -25,7 +25,7 @@ from codedev.train.attention import Forward
 from codedev.train.checkpoint import State
 from codedev.train.data import Rows, Shards
 from codedev.train.order import shuffled
-from codedev.train.recipe import OptimRecipe, RunRecipe
+from codedev.train.recipe import OptimRecipe
 from codedev.train.schedule import lr_at
 
 Loss = Callable[[Forward, Rows], torch.Tensor]
@@ -57,7 +57,7 @@ class Task:
     place: parallel.World
     plan: Plan
     optim: OptimRecipe
-    run: RunRecipe
+    peak_flops: float | None  # FLOP/s of one device, for mfu
     parameters: int  # that multiply every token, counted before the model was spread
     attention_width: int
 
@@ -90,6 +90,7 @@ def scorer(model: nn.Module, forward: Forward, place: parallel.World) -> Callabl
             logits, labels = _predictions(forward, input_ids[run], positions[run], positions[run] > 0)
             nats = cross_entropy(logits, labels, ignore_index=-100, reduction="none").reshape(len(run), -1)
         model.train(training)
+        parallel.reshard(model)
         scores = np.zeros(input_ids.shape)
         if len(mine):
             scores[mine, 1:] = nats[:, :-1].cpu().numpy()
@@ -118,8 +119,7 @@ def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
             f"batch: {plan.rows} rows a step cannot be shared by {place.size} processes. Choose a number of processes that divides them"
         )
     share = plan.rows // place.size
-    peak = metrics.peak_flops(task.place.device, task.run.peak_flops)
-    parameters = [p for p in task.model.parameters() if p.requires_grad]
+    parameters = [parameter for group in task.optimizer.param_groups for parameter in group["params"]]
     task.model.train()
     for step in range(state.step, plan.steps):
         began = time.perf_counter()
@@ -158,7 +158,7 @@ def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
                 "grad_norm": norm,
                 "tokens_seen": state.tokens_seen,
                 "tokens_per_second": round(tokens / seconds, 1),
-                "mfu": round(flops / seconds / (peak * place.size), 4) if peak else None,
+                "mfu": round(flops / seconds / (task.peak_flops * place.size), 4) if task.peak_flops else None,
             },
         )
 

@@ -68,6 +68,9 @@ def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int) -> PreTrain
         raise RecipeError(
             f"model: its vocabulary has {vocab_size} entries, the shards need {shards.vocab_size}. Pack shards with the model's tokenizer"
         )
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and longest < shards.seq_len:
+        raise RecipeError(f"model: it knows {longest} positions (max_position_embeddings), the shards' rows have {shards.seq_len}")
     return model
 
 

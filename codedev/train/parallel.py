@@ -16,6 +16,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from codedev._errors import RunError
 
@@ -85,9 +88,6 @@ def choose(parallel: str, model: nn.Module, place: World) -> str:
 def distribute(model: nn.Module, how: str, place: World, dtype: torch.dtype) -> nn.Module:
     """`model` spread over the processes: a wrapper for ddp, the same module with sharded parameters for fsdp."""
     if how == "fsdp":
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
         mesh = init_device_mesh(place.device.type, (place.size,))
         half = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype != torch.float32 else MixedPrecisionPolicy()
         for layer in layers(model):
@@ -97,7 +97,7 @@ def distribute(model: nn.Module, how: str, place: World, dtype: torch.dtype) -> 
     model = model.to(place.device)
     if how == "ddp":
         ids = [place.device.index] if place.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
     return model
 
 
@@ -115,21 +115,26 @@ def gradients_later(model: nn.Module) -> AbstractContextManager[None]:
 def whole(tensor: torch.Tensor, place: World) -> torch.Tensor | None:
     """A parameter or its state on the CPU of the first process, None on the others. Every process must call it."""
     tensor = tensor.detach()
-    if hasattr(tensor, "full_tensor"):
+    if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
     return tensor.cpu().contiguous() if place.first else None
 
 
 def number(scalar: torch.Tensor) -> float:
-    """A scalar that may be spread over the processes."""
-    return float(scalar.full_tensor() if hasattr(scalar, "full_tensor") else scalar)
+    """A scalar that may be spread over the processes. Every process must call it."""
+    return float(scalar.full_tensor() if isinstance(scalar, DTensor) else scalar)
+
+
+def reshard(model: nn.Module) -> None:
+    """After a forward pass that no backward pass follows: FSDP2 keeps the outermost parameters whole until one does, as other objects
+    than those the optimizer knows."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     """A whole `tensor` placed, and split, as `parameter` is."""
-    if hasattr(parameter, "placements"):
-        from torch.distributed.tensor import DTensor, distribute_tensor
-
-        assert isinstance(parameter, DTensor)
+    if isinstance(parameter, DTensor):
         return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
     return tensor.to(parameter.device)

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from codedev._errors import InputError, RunError
-from codedev._run import locked, sweep, write_text
+from codedev._run import Progress, locked, no_progress, sweep, write_text
 from codedev.eval.perplexity import bits_per_byte
 from codedev.train import attention, checkpoint, loop, metrics, parallel
 from codedev.train import model as models
@@ -34,7 +34,7 @@ from codedev.train.schedule import lr_at
 OnStep = Callable[[dict[str, Any]], None]
 
 
-def run(recipe: TrainRecipe, base: Path, on_step: OnStep) -> dict[str, Any]:
+def run(recipe: TrainRecipe, base: Path, on_step: OnStep, progress: Progress) -> dict[str, Any]:
     """See `codedev.train.run`."""
     began = time.perf_counter()
     recipe = absolute(recipe, base)
@@ -44,12 +44,19 @@ def run(recipe: TrainRecipe, base: Path, on_step: OnStep) -> dict[str, Any]:
     rows = step_rows(recipe, shards.seq_len)
     plan = loop.Plan(run_steps(recipe, shards.rows, rows), rows, recipe.batch.micro_rows, recipe.run.seed)
     with parallel.world() as place, locked(run_dir) if place.first else nullcontext():
-        result = _train(recipe, run_dir, shards, heldout, plan, place, on_step)
+        result = _train(recipe, run_dir, shards, heldout, plan, place, on_step, progress)
     return result | {"seconds": round(time.perf_counter() - began, 2)}
 
 
 def _train(
-    recipe: TrainRecipe, run_dir: Path, shards: Shards, heldout: Shards | None, plan: loop.Plan, place: parallel.World, on_step: OnStep
+    recipe: TrainRecipe,
+    run_dir: Path,
+    shards: Shards,
+    heldout: Shards | None,
+    plan: loop.Plan,
+    place: parallel.World,
+    on_step: OnStep,
+    progress: Progress,
 ) -> dict[str, Any]:
     identity = _identity(recipe, shards, plan)
     found = _found(recipe, run_dir, identity, place)
@@ -57,6 +64,7 @@ def _train(
     attn = attention.choose(recipe.model.attn, place.device, dtype)
     path, state = found or (None, State(0, 0))
     model = models.load(path, attn) if path else models.build(recipe.model, shards, attn, recipe.run.seed)
+    progress = progress if place.first else no_progress
     parameters = sum(p.numel() for p in model.parameters())
     sizes = {"parameters": metrics.matrix_parameters(model), "attention_width": metrics.attention_width(model.config)}
     if recipe.run.compile:
@@ -68,7 +76,8 @@ def _train(
         checkpoint.load_optimizer(path, model, optimizer)
     forward = attention.forward_of(wrapped, attn, place.device, dtype)
     wrapped.eval()
-    attention.check_isolation(forward, shards.vocab_size, place.device, dtype, type(model).__name__, attn)
+    attention.check_isolation(forward, shards, place.device, dtype, type(model).__name__, attn)
+    parallel.reshard(model)
 
     log = metrics.Metrics(run_dir, state.step) if place.first else None
     score = loop.scorer(wrapped, forward, place)
@@ -80,23 +89,18 @@ def _train(
 
     def evaluate(step: int) -> None:
         if heldout is not None:
-            found = bits_per_byte(score, heldout, plan.micro_rows * place.size)
-            note(
-                {
-                    "step": step,
-                    "bits_per_byte": found.bits_per_byte,
-                    "heldout_loss": found.nats_per_token,
-                    "heldout_bytes": found.text_bytes,
-                }
-            )
+            bits = bits_per_byte(score, heldout, plan.micro_rows * place.size, progress)
+            note({"step": step, "bits_per_byte": bits.bits_per_byte, "heldout_loss": bits.nats_per_token, "heldout_bytes": bits.text_bytes})
 
     if place.first:
         _write_recipe(recipe, run_dir)
     if not found:
         evaluate(0)
-    task = loop.Task(wrapped, forward, loop.next_token_loss, optimizer, shards, place, plan, recipe.optim, recipe.run, **sizes)
+    peak = metrics.peak_flops(place.device, recipe.run.peak_flops)
+    task = loop.Task(wrapped, forward, loop.next_token_loss, optimizer, shards, place, plan, recipe.optim, peak, **sizes)
     for reached, row in loop.train(task, state):
         state = reached
+        progress("train", state.step, plan.steps)
         last = state.step == plan.steps
         if last or state.step % recipe.run.log_every == 0:
             note(row)

@@ -1,4 +1,4 @@
-"""The train recipe. A stage is one entry of STAGES: the module whose `run(recipe, base, on_step)` carries it out.
+"""The train recipe. A stage is one entry of STAGES: the module whose `run(recipe, base, on_step, progress)` carries it out.
 
 stage: pt
 model: {config: {model_type: llama, hidden_size: 256, …}}      # or {path: DIR or config.json}

@@ -42,6 +42,6 @@ def checks(data: CorpusData) -> list[list[Any]]:
     for name, compared in pairs:
         wrong = [(at, expected, found) for at, expected, found in compared if expected != found]
         where = f"{wrong[0][0]}: {count(wrong[0][1])} expected, {count(wrong[0][2])} found" if wrong else ""
-        expected, found = (sum(pair[index] for pair in compared) for index in (1, 2))
-        rows.append([name, expected, found, not wrong, where + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")])
+        totals = sum(expected for _, expected, _ in compared), sum(found for _, _, found in compared)
+        rows.append([name, *totals, not wrong, where + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")])
     return rows

@@ -1,8 +1,9 @@
 """Everything the figures are drawn from, gathered from a finished corpus directory in one pass.
 
-One Parquet batch is in memory at a time; what is kept of it are counters, sketches and a bounded number of examples, so that memory
-depends on the number of sources and score columns and not on the corpus. Examples are those whose id hashes lowest: the same for the
-same corpus, and no favourites. Cost: reading the text column, about 400 MB of text a second on one core.
+One Parquet row group is in memory at a time; what is kept of it are counters, sketches and a bounded number of examples, so that
+memory depends on the size of a row group and the number of sources and score columns, not on the corpus.
+Examples are those whose id hashes lowest: the same for the same corpus, and no favourites. Cost: reading the text column, about
+400 MB of text a second on one core.
 
 It does not judge: figures.py turns this into figures.
 """

@@ -1,27 +1,32 @@
 """Source trees: checkouts and plain folders of code. Every file is one record: a document, a drop with its reason, or a failure.
 
 `paths` name trees or globs of trees (`repos/*`); a plain file is a tree of one. A folder with a `.git` that names a commit is a checkout,
-also inside another tree (a submodule, or a folder full of checkouts); its files belong to it. Folders of version control are not
-content and are passed over; hidden files and folders are content like others. Links are dropped and never followed below a tree.
+also inside another tree (a submodule, or a folder full of checkouts); its files belong to it. The folders of version control are no
+content and are passed over; other hidden files and folders are content. Links are dropped, and never followed below a tree.
 
-Ids. `repo@commit:path` in a checkout; its working tree is taken to be that commit. Elsewhere `repo@<first 16 digits of the file's hash>:path`,
-where repo is the tree's folder name: other content at the same place has another id, and the same content at the same place of two
-trees of one name is the same record, which exact deduplication merges. With `mode: docstrings` the id ends in `#docstrings`.
+Ids. `repo@commit:path` in a checkout; its working tree is taken to be that commit. Elsewhere `repo@<16 digits of the file's hash>:path`,
+where repo is the name of the tree's folder: other content at the same place has another id, and the same content at the same place of
+two trees of one name is the same record, of which exact deduplication keeps one. With `mode: docstrings` ids end in `#docstrings`.
 
 Licence of a file: its `SPDX-License-Identifier`, else the notice in its first 4 KiB (not of prose), else that of the nearest folder above
-it with a licence file, up to the tree's own. `meta.licence_from` says which: spdx, header, file, metadata.
+it with a licence file, up to the tree's own. `meta.licence_from` says which: spdx, header, file, metadata, recipe.
 
-Cost: planning about 10 µs a file, reading about 60 µs a file and 300 MB/s. Not read: archives, notebooks as such, the history.
+Cost a core: planning about 20 µs a file; reading about 50 µs a file and 1 ms a MB: 120 MB/s on real trees, whose files average 6 KB.
+It does not read archives or a repository's history, and takes notebooks as they are.
 """
 
 from __future__ import annotations
 
+import bisect
+import fnmatch
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import xxhash
@@ -44,11 +49,14 @@ _SPECIAL = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCH
 class Config(SourceConfig):
     type: Literal["code"] = "code"
     mode: Literal["files", "docstrings"] = "files"  # docstrings: instead of each Python file, what its docstrings say, as prose
+    exclude: tuple[str, ...] = ()  # globs of paths inside a tree that are passed over and counted nowhere: `site-packages`, `*/testdata`
     languages: tuple[str, ...] | None = None  # names as in corpus/data/languages.tsv; null = all
     licences: Literal["any", "permissive", "permissive_or_unknown"] = "any"
     prose: Literal["keep", "drop"] = "keep"  # Markdown, reStructuredText, plain text
     min_chars: int = Field(default=10, ge=0)  # characters that are not blank; an `__init__.py` of one import has more
-    max_data_bytes: int = Field(default=16 << 10, ge=0)  # of JSON, YAML, XML, CSV, ...: small ones are configuration, large ones are data
+    max_data_bytes: int = Field(
+        default=32 << 10, ge=0
+    )  # of JSON, YAML, XML, CSV, word lists, ...: what is larger is data, not configuration
 
     @field_validator("languages")
     @classmethod
@@ -64,14 +72,21 @@ class Config(SourceConfig):
 
 def plan(config: Config, base: Path, unit_bytes: int) -> Iterator[Extent]:
     """One extent a file, in order of the paths and sorted inside each tree."""
+    exclude = re.compile("|".join(map(fnmatch.translate, config.exclude))) if config.exclude else None
     done: set[str] = set()  # the trees so far: a path that lies in one of them is not walked again
     for pattern in config.paths:
-        roots = _roots(pattern, base)
-        for root in roots:
+        earlier = sorted(done)
+        for root in _roots(pattern, base):
             real = os.path.realpath(root)
-            if not any(parent in done for parent in (real, *map(str, Path(real).parents))):
-                yield from _tree(root, base, done)
+            if done.isdisjoint((real, *map(str, Path(real).parents))):
+                yield from _tree(root, base, exclude, _inside(real, earlier))
                 done.add(real)
+
+
+def _inside(real: str, trees: list[str]) -> set[str]:
+    """Those of the sorted `trees` that lie below `real`."""
+    first = bisect.bisect_left(trees, real + os.sep)
+    return set(takewhile(lambda tree: tree.startswith(real + os.sep), trees[first:]))
 
 
 def _roots(pattern: str, base: Path) -> list[str]:
@@ -85,30 +100,30 @@ def _roots(pattern: str, base: Path) -> list[str]:
     return roots
 
 
-class _Tree:
-    """A repository while it is walked: what all its files' contexts share."""
+class _Repository(NamedTuple):
+    """What the contexts of all files of a tree share."""
 
-    def __init__(self, directory: str, base: Path, checkout: Checkout, covering: Licence) -> None:
-        self.directory = directory
-        self.shared = {"repo": checkout.name, "commit": checkout.commit, "root": shown(directory, base)}
-        self.licence = covering
+    checkout: Checkout
+    root: str  # the name to show
 
     def extent(self, file: str, path: str, size: int, covering: Licence, **more: Any) -> Extent:
-        context = self.shared | {
+        context = {
+            "repo": self.checkout.name,
+            "commit": self.checkout.commit,
+            "root": self.root,
             "path": path,
             "licence": covering.expression,
             "licence_files": covering.files,
             "licence_from": covering.found,
+            **more,
         }
-        name = f"{self.shared['root']}/{path}"
-        if not name.isascii():
-            try:
-                name.encode()
-            except UnicodeEncodeError:  # bytes that are no UTF-8: such a name fits neither JSON nor Arrow
-                name, path = _printable(name), _printable(path)
-                context = {key: _printable(value) if isinstance(value, str) else value for key, value in context.items()}
-                return Extent(_printable(file), name, 0, -1, 0, _json({**context, "path": path, "unnameable": True}))
-        return Extent(file, name, 0, -1, size, _json(context | more if more else context))
+        name = path if self.root == "." else f"{self.root}/{path}"
+        try:
+            return Extent(file, name, 0, -1, size, _json(context))
+        except TypeError:  # a name of bytes that are no UTF-8 fits neither JSON nor Arrow
+            context = {key: _printable(value) if isinstance(value, str) else value for key, value in context.items()}
+            context["licence_files"] = [_printable(found) for found in covering.files]
+            return Extent(_printable(file), _printable(name), 0, -1, 0, _json({**context, "unnameable": True}))
 
 
 def _printable(name: str) -> str:
@@ -119,58 +134,79 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _tree(root: str, base: Path, done: set[str]) -> Iterator[Extent]:
-    if os.path.isdir(root):
-        yield from _walk(root, "", None, Licence(None), base, done)
-        return
-    name = os.path.basename(root)
-    tree = _Tree(os.path.dirname(root), base, Checkout(name, None), Licence(None))
-    yield _file_extent(tree, root, name, Licence(None), os.lstat(root))
+class _Folder(NamedTuple):
+    """A folder that is being walked."""
+
+    entries: Iterator[os.DirEntry[str]]  # what is left of its listing, by name
+    path: str  # inside its repository
+    repository: _Repository
+    covering: Licence
 
 
-def _walk(directory: str, path: str, tree: _Tree | None, covering: Licence, base: Path, done: set[str]) -> Iterator[Extent]:
-    """The files below `directory`, which is `path` in its tree. Holds one listing a level."""
-    try:
-        with os.scandir(directory) as entries:
-            listed = sorted((entry.name, entry) for entry in entries)
-    except OSError:
-        tree = tree or _Tree(directory, base, identify(directory), covering)
-        yield tree.extent(directory, path or ".", 0, covering, special="a directory that cannot be listed")
+def _tree(root: str, base: Path, exclude: re.Pattern[str] | None, inside: set[str]) -> Iterator[Extent]:
+    """The files of the tree or plain file `root`, without those of the trees `inside`. Holds one listing a level."""
+    if not os.path.isdir(root):
+        repository = _Repository(Checkout(os.path.basename(root), None), shown(os.path.dirname(root), base))
+        status = os.stat(root) if os.path.exists(root) else os.lstat(root)
+        yield _file_extent(repository, root, os.path.basename(root), Licence(None), status)
         return
-    names = [name for name, _ in listed]
-    if tree is None or ".git" in names:
-        checkout = identify(directory)
-        if tree is None or checkout.commit:  # a new tree begins
-            files = [name for name, entry in listed if entry.is_file(follow_symlinks=False)]
-            folders = [name for name, entry in listed if entry.is_dir(follow_symlinks=False)]
-            covering = root_licence(directory, files, folders)
-            tree, path = _Tree(directory, base, checkout, covering), ""
-    if path and any(map(is_licence_name, names)):
-        files = [name for name, entry in listed if entry.is_file(follow_symlinks=False)]
-        covering = nested_licence(directory, files, path) or covering
-    for name, entry in listed:
-        below = f"{path}/{name}" if path else name
-        if name in _VERSION_CONTROL:
+    entered = _enter(root, "", None, Licence(None), base)
+    open_folders = [entered] if isinstance(entered, _Folder) else []
+    if isinstance(entered, Extent):
+        yield entered
+    while open_folders:  # no recursion: a tree may be deeper than Python's stack
+        folder = open_folders[-1]
+        entry = next(folder.entries, None)
+        if entry is None:
+            open_folders.pop()
+            continue
+        path = f"{folder.path}/{entry.name}" if folder.path else entry.name
+        if entry.name in _VERSION_CONTROL or (exclude and exclude.match(path)):
             continue
         if entry.is_dir(follow_symlinks=False):
-            if not done or os.path.realpath(entry.path) not in done:
-                yield from _walk(entry.path, below, tree, covering, base, done)
-        else:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:  # gone since it was listed
-                yield tree.extent(entry.path, below, 0, covering)
+            if inside and os.path.realpath(entry.path) in inside:
                 continue
-            yield _file_extent(tree, entry.path, below, covering, status)
+            entered = _enter(entry.path, path, folder.repository, folder.covering, base)
+            if isinstance(entered, Extent):
+                yield entered
+            else:
+                open_folders.append(entered)
+            continue
+        try:
+            yield _file_extent(folder.repository, entry.path, path, folder.covering, entry.stat(follow_symlinks=False))
+        except OSError:  # gone since it was listed: its reader will say so
+            yield folder.repository.extent(entry.path, path, 0, folder.covering)
 
 
-def _file_extent(tree: _Tree, file: str, path: str, covering: Licence, status: os.stat_result) -> Extent:
+def _enter(directory: str, path: str, repository: _Repository | None, covering: Licence, base: Path) -> _Folder | Extent:
+    """The folder with its own licence and, where a repository begins, that; an extent that will fail where it cannot be listed."""
+    try:
+        with os.scandir(directory) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        repository = repository or _Repository(identify(directory), shown(directory, base))
+        return repository.extent(directory, path or ".", 0, covering, special="a folder that cannot be listed")
+    names = {entry.name for entry in listed}
+    if repository is None or ".git" in names:
+        checkout = identify(directory)
+        if repository is None or checkout.commit:
+            files = [entry.name for entry in listed if entry.is_file(follow_symlinks=False)]
+            folders = [entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
+            repository = _Repository(checkout, shown(directory, base))
+            return _Folder(iter(listed), "", repository, root_licence(directory, files, folders))
+    if any(map(is_licence_name, names)):
+        files = [entry.name for entry in listed if entry.is_file(follow_symlinks=False)]
+        covering = nested_licence(directory, files, path) or covering
+    return _Folder(iter(listed), path, repository, covering)
+
+
+def _file_extent(repository: _Repository, file: str, path: str, covering: Licence, status: os.stat_result) -> Extent:
     if stat.S_ISREG(status.st_mode):
-        return tree.extent(file, path, status.st_size, covering)
+        return repository.extent(file, path, status.st_size, covering)
     if stat.S_ISLNK(status.st_mode):
-        return tree.extent(file, path, 0, covering, link=_target(file))
+        return repository.extent(file, path, 0, covering, link=_target(file))
     special = next((word for test, word in _SPECIAL if test(status.st_mode)), "no regular file")
-    return tree.extent(file, path, 0, covering, special=special)
+    return repository.extent(file, path, 0, covering, special=special)
 
 
 def _target(link: str) -> str:
@@ -195,9 +231,9 @@ def _record(extent: Extent, config: Config, facts: dict[str, Any]) -> Document |
     if "special" in facts:
         return Failure("unreadable", f"{facts['special']}")
     if "link" in facts:
-        return _Record(extent, config, facts, xxhash.xxh3_128_hexdigest(facts["link"].encode())).drop("symlink", target=facts["link"])
+        return _File(extent, config, facts, xxhash.xxh3_128_hexdigest(facts["link"].encode())).drop("symlink", target=facts["link"])
     try:
-        record = _Record(extent, config, facts, extent.hash or ("" if facts["commit"] else hash_of(extent.file)))
+        record = _File(extent, config, facts, extent.hash or ("" if facts["commit"] else hash_of(extent.file)))
         if folder := handwritten.vendored(path, repo):
             return record.drop("vendored", rule=folder)
         if extension := handwritten.binary_extension(name):
@@ -211,8 +247,10 @@ def _record(extent: Extent, config: Config, facts: dict[str, Any]) -> Document |
         if extent.size > config.max_record_bytes:
             return Failure("too_large", f"{extent.size} bytes, above max_record_bytes={config.max_record_bytes}", 0)
         with open_raw(extent.file) as file:
-            data = file.read(config.max_record_bytes + 1)
-        if len(data) > config.max_record_bytes:  # it has grown since it was planned
+            data = file.read(extent.size + 1)
+            if len(data) > extent.size:  # it has grown since it was planned
+                data += file.read(config.max_record_bytes + 1 - len(data))
+        if len(data) > config.max_record_bytes:
             return Failure("too_large", f"above max_record_bytes={config.max_record_bytes}", 0)
         text, encoding = decode(data)
     except OSError as error:
@@ -224,7 +262,7 @@ def _record(extent: Extent, config: Config, facts: dict[str, Any]) -> Document |
     return _judged(record, name, data, text, encoding)
 
 
-def _judged(record: _Record, name: str, data: bytes, text: str, encoding: str | None) -> Document | Drop:
+def _judged(record: _File, name: str, data: bytes, text: str, encoding: str | None) -> Document | Drop:
     config = record.config
     filled = len(text) - sum(map(text.count, " \t\n\r")) if len(text) < 4 * config.min_chars + 256 else len(text)
     if not filled or (len(text) < 4096 and text.isspace()):
@@ -239,11 +277,11 @@ def _judged(record: _Record, name: str, data: bytes, text: str, encoding: str | 
         return record.drop("other_language", language=language, mode=config.mode)
     if sort == "prose" and config.prose == "drop":
         return record.drop("prose", language=language)
-    if marker := handwritten.generated(text, language):
+    if sort != "prose" and (marker := handwritten.generated(text, language)):
         return record.drop("generated", language=language, marker=marker)
     if figures := handwritten.minified(name, text, language):
         return record.drop("minified", language=language, **figures)
-    if sort == "data" and len(data) > config.max_data_bytes:
+    if len(data) > config.max_data_bytes and (sort == "data" or (language == "Text" and not handwritten.is_prose(text))):
         return record.drop("data_file", language=language, bytes=len(data), bound=config.max_data_bytes)
     if filled < config.min_chars:
         return record.drop("too_small", characters=filled, bound=config.min_chars)
@@ -261,7 +299,7 @@ def _judged(record: _Record, name: str, data: bytes, text: str, encoding: str | 
     return record.document(text, len(data), None, language, own, record.meta(encoding, found))
 
 
-class _Record:
+class _File:
     """A file that is being read, and the ways it may end."""
 
     __slots__ = ("config", "facts", "id", "size")

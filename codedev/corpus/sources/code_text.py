@@ -14,9 +14,11 @@ _HEAD = 8192  # bytes in which a NUL makes a file binary, as git has it
 _MAX_NUL = 0.001  # share of NULs in a text that has them further on
 _MAX_CONTROL = 0.01  # share of control characters that are no white space
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\x00\x00", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-# PEP 263 and Emacs cookies in the first two lines, and XML declarations
+# PEP 263 and Emacs cookies in the first two lines, XML declarations, HTML's meta
 _DECLARED = re.compile(
     rb"\A(?:[^\n]{0,400}\n)?[^\n]{0,200}?coding[:=][ \t]*([-\w.]{1,40})|\A\s*<\?xml[^>\n]{0,100}?encoding=[\"']([-\w.]{1,40})"
+    rb"|<meta\b[^>]{0,100}?\bcharset=[\"']?([-\w.]{1,40})",
+    re.IGNORECASE,
 )
 # Names of single-byte and East Asian encodings alone: codecs such as unicode_escape or rot13 are no encodings of text.
 _ENCODINGS = re.compile(
@@ -62,8 +64,8 @@ def _by_encoding(data: bytes, error: UnicodeDecodeError) -> tuple[str, str]:
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls > _MAX_CONTROL * len(head):
         raise BinaryError(control=round(controls / len(head), 3))
-    if declared := _DECLARED.search(data):
-        name = (declared[1] or declared[2]).decode()
+    if declared := _DECLARED.search(head):
+        name = declared[declared.lastindex or 1].decode()
         if _ENCODINGS.match(name) and (text := _decoded(data, name)) is not None:
             return text, name.lower()
     as_utf8 = data.decode("utf-8", "surrogateescape")

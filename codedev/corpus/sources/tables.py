@@ -109,16 +109,10 @@ def _read_lines(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Docu
     head = file.read(8)
     file.seek(0)
     codec = compression(head)
-    try:
-        form = _text_form(_first_block(decompressed(file, codec)))
-    except Exception as error:
-        if not is_damage(error):
-            raise
-        yield Failure("corrupt", f"{codec} stream: {error}", 0, raw=head)
-        return
+    form = _text_form(_first_block(decompressed(file, codec)))
     file.seek(0)
     match form:
-        case "empty":
+        case "empty" if codec is None or file.seek(0, 2) == 0:
             yield Failure("empty", "the file holds no records", 0)
         case "json":
             yield Failure("unsupported", "one JSON array; write one record a line: jq -c '.[]' FILE > FILE.jsonl", 0, raw=head)
@@ -129,10 +123,14 @@ def _read_lines(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Docu
 
 
 def _first_block(stream: BinaryIO) -> bytes:
-    """Up to 4 KB that hold something visible, if the file does."""
+    """Up to 4 KB that hold something visible, if the file does; what comes before a damage, if it has one."""
     head = b""
-    while not head.strip(b"\xef\xbb\xbf \t\r\n") and (block := stream.read(4096)):
-        head = head.strip() + block
+    try:
+        while not head.strip(b"\xef\xbb\xbf \t\r\n") and (block := stream.read1(4096)):  # type: ignore[attr-defined]
+            head = head.strip() + block
+    except Exception as error:
+        if not is_damage(error):
+            raise
     return head
 
 

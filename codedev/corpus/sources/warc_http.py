@@ -86,7 +86,8 @@ def decode(response: Response, limit: int) -> Body:
 
 def _dechunk(data: bytes) -> tuple[bytes, bool]:
     """(joined chunks, whether the last one is missing). Data that does not start with a chunk is returned as it is."""
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while header := _CHUNK.match(data, at):
         size = int(header[1], 16)
         if size == 0:
