@@ -33,7 +33,7 @@ GNU = "you can redistribute it and/or modify it under the terms of the GNU "
 HEADERS = [
     ('# Licensed under the Apache License, Version 2.0 (the "License");\n# you may not use this file except', "Apache-2.0"),
     (
-        f"/* {GNU}General Public License as published by\n * the FSF; either version 2 of the License, or\n * (at your option) any later version.",
+        f"/* {GNU}General Public License as published by\n * the FSF; either version 2, or\n * (at your option) any later version.",
         "GPL-2.0-or-later",
     ),
     (" * under the terms of version 2 of the GNU General Public License as published by the FSF.\n", "GPL-2.0-only"),
@@ -48,7 +48,7 @@ HEADERS = [
     ("// Distributed under the Boost Software License, Version 1.0.", "BSL-1.0"),
     ("/*! x.js v1 | Released under the MIT license */", "MIT"),
     (
-        "// Licensed under the Apache License, Version 2.0 <LICENSE-APACHE or\n// http://x> or the MIT license\n// <MIT>, at your\n// option.",
+        "// Licensed under the Apache License, Version 2.0 <APACHE or\n// http://x> or the MIT license\n// <MIT>, at your\n// option.",
         "Apache-2.0 OR MIT",
     ),
     ("# free software; you can use it under the same terms as Perl itself.", "Artistic-1.0-Perl OR GPL-1.0-or-later"),
@@ -156,7 +156,7 @@ def test_declarations(text: str, expected: str) -> None:
 
 
 MIT = (
-    "Permission is hereby granted, free of charge, to any person obtaining a copy of this software ... subject to the following conditions: "
+    "Permission is hereby granted, free of charge, to any person obtaining a copy of this software ... subject to these conditions: "
     "The above copyright notice and this permission notice shall be included in all copies or substantial portions."
 )
 GPL = "GNU GENERAL PUBLIC LICENSE Version 2, June 1991. Everyone is permitted to copy. You may choose any later version."

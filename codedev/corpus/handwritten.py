@@ -159,8 +159,9 @@ def _marker(head: str) -> str | None:
     for before, line in zip(["", *said], said, strict=False):
         if "enerated" not in line and "ENERATED" not in line and "made by" not in line and "reated by" not in line:
             continue
-        begins = not before[-1:].isalpha() and before[-1:] != ","  # a sentence, rather than the rest of the line before
-        if ((begins and _SAYS.match(line)) or _TAG.search(line)) and not _SCAFFOLD.search(line):
+        first = next((letter for letter in line if letter.isalpha()), "")
+        goes_on = first.islower() and (before[-1:].isalpha() or before[-1:] == ",")  # the rest of a sentence
+        if ((not goes_on and _SAYS.match(line)) or _TAG.search(line)) and not _SCAFFOLD.search(line):
             return line.strip()[:120]
     if forbids and any("generated" in line.lower() or "will be lost" in line.lower() or "overwritten" in line.lower() for line in said):
         return forbids.strip()[:120]

@@ -24,6 +24,7 @@ _DECLARED = re.compile(
 _ENCODINGS = re.compile(
     r"\A(?:latin|iso-?8859|l\d|cp\d|windows-?\d|koi8|mac-?(?:roman|cyrillic)|euc|shift|sjis|gb|big5|hz|iso-?2022)", re.IGNORECASE
 )
+_ONE_BYTE = re.compile(r"\A(?:latin|iso-?8859|l\d|cp(?:8[56]|125)|windows-?125|mac)", re.IGNORECASE)
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x08\x1b")) + b"\x7f"
 _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f�]")
 
@@ -75,6 +76,9 @@ def _by_encoding(data: bytes, error: UnicodeDecodeError) -> tuple[str, str]:
     if good < 2 * bad:
         name = detect_encoding(data, html5_compatible=False)
         if name and _ENCODINGS.match(name) and (text := _decoded(data, name)) is not None:
+            # Short Western texts are taken for DOS code pages and the like, in which their letters are frames and signs.
+            if _ONE_BYTE.match(name) and (western := _decoded(data, "cp1252")) is not None and _letters(western) > _letters(text):
+                return western, "cp1252"
             return text, name.lower()
     raise UndecodableError(
         f"byte {data[error.start]:#04x} is no UTF-8 ({error.reason}), and {bad} of its kind are no other encoding", error.start
@@ -88,3 +92,9 @@ def _decoded(data: bytes, encoding: str) -> str | None:
     except (UnicodeDecodeError, LookupError):
         return None
     return text if len(_CONTROL.findall(text)) <= _MAX_CONTROL * len(text) else None
+
+
+def _letters(text: str) -> float:
+    """The share of letters among the characters beyond ASCII."""
+    beyond = re.sub(r"[\x00-\x7f]+", "", text)
+    return sum(map(str.isalpha, beyond)) / max(1, len(beyond))
