@@ -126,6 +126,7 @@ DROPS: list[tuple[str, str | bytes, str]] = [
     ("words.txt", LINES, "data_file"),
     ("empty.py", "", "empty"),
     ("blank.py", " \n\n\t", "empty"),
+    ("long_blank.py", " \n" * 5000, "empty"),
     ("tiny.py", "x = 1", "too_small"),
     ("what.unheardof", "some words that no language owns", "unknown_language"),
 ]
@@ -378,6 +379,7 @@ ENCODED: list[tuple[bytes, str, str | None]] = [
     (b"\xef\xbb\xbf" + WORDS.encode(), WORDS, None),
     (WORDS.encode("utf-16"), WORDS, "utf-16-le"),
     (b"\xfe\xff" + WORDS.encode("utf-16-be"), WORDS, "utf-16-be"),
+    (b"\0\0\xfe\xff" + WORDS.encode("utf-32-be"), WORDS, "utf-32-be"),
     (("# -*- coding: latin-1 -*-\n" + WORDS).encode("latin-1"), "# -*- coding: latin-1 -*-\n" + WORDS, "latin-1"),
     (("# coding: koi8-r\n# привет, мир\nx = 1\n").encode("koi8-r"), "# coding: koi8-r\n# привет, мир\nx = 1\n", "koi8-r"),
     (
@@ -489,17 +491,21 @@ def test_a_file_that_has_grown(tmp_path: Path) -> None:
 
 
 def test_a_deep_tree(tmp_path: Path) -> None:
-    depth = 1500
-    here = os.getcwd()
+    """Deeper than Python's stack; the test takes it down itself, since shutil.rmtree cannot."""
+    depth, here = 1500, os.getcwd()
     os.chdir(tmp_path)
     try:
         for _ in range(depth):
             os.mkdir("d")
             os.chdir("d")
         Path("a.py").write_text(SOURCE)
+        assert [verdict(record) for _, record in read(tmp_path, "d")] == ["kept"]
+        os.unlink("a.py")
     finally:
+        while not Path.cwd().samefile(tmp_path):
+            os.chdir("..")
+            os.rmdir("d")
         os.chdir(here)
-    assert [verdict(record) for _, record in read(tmp_path, "d")] == ["kept"]
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ def vendored(path: str, repository: str) -> str | None:
 # Generated: by name, then by what the head says.
 
 _GENERATED_NAMES = re.compile(
-    r".*(?:_pb2(?:_grpc)?\.pyi?|\.pb\.(?:go|cc|h|gw\.go|swift|validate\.go)|_pb\.(?:js|d\.ts|rb)|\.(?:g|freezed|gr|mocks)\.dart|\.[Dd]esigner\.(?:cs|vb)"
-    r"|\.g\.(?:i\.)?cs|\.(?:js|css|ts|mjs|cjs)\.map|\.snap|\.pbxproj|\.xcworkspacedata|zz_generated\..*\.go|_string\.go\.gen)"
-    r"|moc_.*\.cpp|qrc_.*\.cpp|ui_.*\.h\.gen|__generated__|\.pnp\.c?js"
+    r".*(?:_pb2(?:_grpc)?\.pyi?|\.pb\.(?:go|cc|h|gw\.go|swift|validate\.go)|_pb\.(?:js|d\.ts|rb)|\.(?:g|freezed|gr|mocks)\.dart"
+    r"|\.[Dd]esigner\.(?:cs|vb)|\.g\.(?:i\.)?cs|\.(?:js|css|ts|mjs|cjs)\.map|\.snap|\.pbxproj|\.xcworkspacedata)"
+    r"|zz_generated\..*\.go|moc_.*\.cpp|qrc_.*\.cpp|\.pnp\.c?js"
 )
 # What opens a comment or goes on with one; lines of these alone, and the few below, may stand before the marker.
 _COMMENT = re.compile(

@@ -229,7 +229,7 @@ def _record(extent: Extent, config: Config, facts: dict[str, Any]) -> Document |
     if "unnameable" in facts:
         return Failure("invalid_name", "the file's name is not UTF-8: rename it")
     if "special" in facts:
-        return Failure("unreadable", f"{facts['special']}")
+        return Failure("unreadable", facts["special"])
     if "link" in facts:
         return _File(extent, config, facts, xxhash.xxh3_128_hexdigest(facts["link"].encode())).drop("symlink", target=facts["link"])
     try:
@@ -264,8 +264,7 @@ def _record(extent: Extent, config: Config, facts: dict[str, Any]) -> Document |
 
 def _judged(record: _File, name: str, data: bytes, text: str, encoding: str | None) -> Document | Drop:
     config = record.config
-    filled = len(text) - sum(map(text.count, " \t\n\r")) if len(text) < 4 * config.min_chars + 256 else len(text)
-    if not filled or (len(text) < 4096 and text.isspace()):
+    if not text or text.isspace():
         return record.drop("empty", characters=len(text))
     language = languages.detect(name, text)
     if language is None:
@@ -283,9 +282,11 @@ def _judged(record: _File, name: str, data: bytes, text: str, encoding: str | No
         return record.drop("minified", language=language, **figures)
     if len(data) > config.max_data_bytes and (sort == "data" or (language == "Text" and not handwritten.is_prose(text))):
         return record.drop("data_file", language=language, bytes=len(data), bound=config.max_data_bytes)
+    filled = len(text) - sum(map(text.count, " \t\n\r"))
     if filled < config.min_chars:
         return record.drop("too_small", characters=filled, bound=config.min_chars)
-    own, found = record.licence(data[: licence.HEADER_BYTES], prose=sort == "prose")
+    head = text[: licence.HEADER_BYTES].encode() if encoding else data[: licence.HEADER_BYTES]
+    own, found = record.licence(head, prose=sort == "prose")
     if config.licences != "any" and not (licence.is_permissive(own) if own else config.licences == "permissive_or_unknown"):
         return record.drop("licence", licence=own, licence_from=found)
     if config.mode == "docstrings":
@@ -295,8 +296,8 @@ def _judged(record: _File, name: str, data: bytes, text: str, encoding: str | No
             return record.drop("unparsable", error=str(error))
         if not prose:
             return record.drop("no_docstrings")
-        return record.document(prose, len(data), "book", None, own, record.meta(encoding, found))
-    return record.document(text, len(data), None, language, own, record.meta(encoding, found))
+        return Document(record.id, prose, 0, len(data), kind="book", licence=own, meta=record.meta(encoding, found))
+    return Document(record.id, text, 0, len(data), lang=language, licence=own, meta=record.meta(encoding, found))
 
 
 class _File:
@@ -327,6 +328,3 @@ class _File:
         if self.facts["licence"]:
             return self.facts["licence"], self.facts["licence_from"]
         return self.config.licence, "recipe" if self.config.licence else None
-
-    def document(self, text: str, length: int, kind: str | None, lang: str | None, own: str | None, meta: str) -> Document:
-        return Document(self.id, text, 0, length, None, kind, lang, None, own, meta=meta)
