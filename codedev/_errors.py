@@ -7,7 +7,8 @@
     ├── MissingExtraError   1   an optional package is not installed; the message has the install command
     └── ExpectationError    3   the run is complete, but an `expect:` of its recipe is broken
 
-A message says what, where and what to do next. Anything else that is raised is a bug and keeps its traceback.
+A message says what, where and what to do next, in one line: what is no printable character in it is written as an escape, since
+names of files and keys of recipes come from strangers. Anything else that is raised is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from collections.abc import Iterable
 
 class CodedevError(Exception):
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class RecipeError(CodedevError):
@@ -35,10 +39,19 @@ class RunError(CodedevError):
 class MissingExtraError(CodedevError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed. Install it with: pip install 'codedev[{extra}]'")
+        self._made_of = (package, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return MissingExtraError, self._made_of  # it comes out of worker processes
 
 
 class ExpectationError(CodedevError):
     exit_code = 3
+
+
+def printable(text: str) -> str:
+    """`text` in one line that no terminal takes for a command: line ends, controls and what is no Unicode as backslash escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """One way to find and to open an input: local or remote (fsspec), compressed or not.
 
 Compression is told by the first bytes, never by the name. Zstandard windows up to 2 GiB are accepted, as the Reddit dumps need them.
-Opening a FIFO or a device is refused: reading one would hang.
+A file of several compressed streams is read to its end, and what follows the last one is damage, never ignored.
+Opening a FIFO or a device is refused: reading one would hang. A remote file on a server that cannot give parts of it is copied to a
+temporary file first.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -24,7 +30,6 @@ from codedev._errors import InputError
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bz2"),
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x04\x22\x4d\x18", "lz4"),
 )
@@ -63,13 +68,50 @@ def expand(paths: tuple[str, ...], base: Path) -> Iterator[Found]:
 
 
 def _local(pattern: str, base: Path) -> Iterator[Found]:
-    absolute = os.path.normpath(base / os.path.expanduser(pattern))
-    matches = [absolute] if os.path.lexists(absolute) else sorted(glob.glob(absolute, recursive=True))
+    pattern = os.path.normpath(os.path.expanduser(pattern))
+    absolute = os.path.normpath(base / pattern)
+    if os.path.lexists(absolute):
+        matches = [absolute]
+    else:  # the base is no pattern, whatever its name
+        start = Path(pattern).anchor or base
+        matches = sorted({os.path.normpath(match) for match in _glob(str(start), Path(pattern).parts[os.path.isabs(pattern) :])})
     for match in matches:
         if os.path.isdir(match):
             yield from (found(path, base) for path in walk(match))
         else:
             yield found(match, base)
+
+
+def _glob(folder: str, parts: tuple[str, ...]) -> Iterator[str]:
+    """Paths below `folder` that the parts of a pattern match. As in a shell, * passes hidden names by. ** follows no link, so that a
+    link loop cannot hang it (glob.glob would go round 40 times, and 2^40 times where there are two). A folder that cannot be listed is
+    yielded itself, as by `walk`."""
+    if not parts:
+        yield folder
+        return
+    part, *rest = parts
+    if not glob.has_magic(part):
+        path = os.path.join(folder, part)
+        if os.path.lexists(path):
+            yield from _glob(path, tuple(rest))
+        return
+    if part == "**":
+        yield from _glob(folder, tuple(rest))
+        if not rest:
+            return
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted((entry.name, entry.is_dir(), entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError:
+        yield folder
+        return
+    for name, is_folder, is_real_folder in listed:
+        path = os.path.join(folder, name)
+        if part == "**":
+            if is_real_folder and not name.startswith("."):
+                yield from _glob(path, parts)
+        elif fnmatchcase(name, part) and (is_folder or not rest) and not (name.startswith(".") and not part.startswith(".")):
+            yield from _glob(path, tuple(rest))
 
 
 def found(path: str, base: Path) -> Found:
@@ -89,20 +131,20 @@ def shown(path: str, base: Path) -> str:
 def walk(directory: str) -> Iterator[str]:
     """Paths of all files below `directory`, hidden ones left out, in sorted order; streams. A directory that cannot be listed
     is yielded itself, so that its failure becomes an error row instead of silence."""
-    try:
-        with os.scandir(directory) as entries:
-            listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-    except OSError:
-        yield directory
-        return
-    for name, is_directory in listed:
-        if name.startswith("."):
+    pending = [(directory, True)]
+    while pending:
+        path, is_directory = pending.pop()
+        if not is_directory:
+            if not (os.path.islink(path) and os.path.isdir(path)):
+                yield path
             continue
-        path = os.path.join(directory, name)
-        if is_directory:
-            yield from walk(path)
-        elif not (os.path.islink(path) and os.path.isdir(path)):
+        try:
+            with os.scandir(path) as entries:
+                listed = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries if not e.name.startswith("."))
+        except OSError:
             yield path
+            continue
+        pending += [(os.path.join(path, name), inner) for name, inner in reversed(listed)]
 
 
 def _remote(pattern: str) -> Iterator[Found]:
@@ -123,15 +165,26 @@ def _remote(pattern: str) -> Iterator[Found]:
 def open_raw(path: str) -> BinaryIO:
     """The file's own bytes, seekable. Raises OSError when it cannot be read or is not a regular file."""
     if is_url(path):
-        import fsspec
-
-        return cast(BinaryIO, fsspec.open(path, "rb", block_size=8 << 20).open())
+        return _open_url(path)
     # O_NONBLOCK: opening a FIFO without a writer would hang otherwise; regular files do not care.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(f"not a regular file: {path}")
     return open(handle, "rb", buffering=1 << 20)
+
+
+def _open_url(url: str) -> BinaryIO:
+    import fsspec
+
+    file = fsspec.open(url, "rb", block_size=8 << 20).open()
+    if file.seekable():
+        return io.BufferedReader(file, 1 << 20)
+    copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the caller closes it
+    with file:
+        shutil.copyfileobj(file, copy, 1 << 20)
+    copy.seek(0)
+    return copy
 
 
 def hash_of(path: str) -> str:
@@ -144,7 +197,9 @@ def hash_of(path: str) -> str:
 
 
 def compression(head: bytes) -> str | None:
-    """`gzip`, `zstd`, `bz2`, `xz`, `lz4` or None, told by the first bytes."""
+    """`gzip`, `zstd`, `bz2`, `xz`, `lz4` or None, told by the first bytes: six are enough."""
+    if head.startswith(b"BZh") and head[4:6] in (b"1A", b"\x17r"):  # a block or the end of an empty stream; a text may begin with BZh
+        return "bz2"
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
 
 
@@ -162,28 +217,36 @@ def decompressed(file: BinaryIO, codec: str | None) -> BinaryIO:
             return file
         case "gzip":
             return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
-        case "bz2":
-            return cast(BinaryIO, bz2.BZ2File(file))
-        case "xz":
-            return cast(BinaryIO, lzma.LZMAFile(file))
-        case "zstd":
-            return cast(BinaryIO, io.BufferedReader(_ZstdReader(file), 1 << 16))
-        case "lz4":
-            import lz4.frame
-
-            return cast(BinaryIO, lz4.frame.LZ4FrameFile(file))
+        case "bz2" | "xz" | "zstd" | "lz4":
+            return cast(BinaryIO, io.BufferedReader(_Streams(file, codec), 1 << 16))
     raise ValueError(f"unknown compression {codec}")
 
 
-class _ZstdReader(io.RawIOBase):
-    """Frames of Zstandard one after another. Unlike the library's own reader it tells a clipped frame from a whole one."""
+def _opener(codec: str) -> Callable[[], Any]:
+    """What makes a decompressor of one stream: with `decompress`, `eof` and `unused_data`."""
+    match codec:
+        case "bz2":
+            return bz2.BZ2Decompressor
+        case "xz":
+            return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
+        case "lz4":
+            import lz4.frame
 
-    def __init__(self, file: BinaryIO) -> None:
-        import zstandard
+            return lz4.frame.LZ4FrameDecompressor
+    import zstandard
 
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
+
+
+class _Streams(io.RawIOBase):
+    """Compressed streams one after another. Unlike the libraries' own readers it tells a clipped Zstandard frame from a whole one, and
+    reports a damaged second stream where they take it for rubbish after the first and end in silence."""
+
+    def __init__(self, file: BinaryIO, codec: str) -> None:
         self._file = file
-        self._open_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
-        self._frame: Any = None
+        self._padding = b"\0" if codec == "xz" else b""  # what may stand between streams
+        self._open_stream = _opener(codec)
+        self._stream: Any = None
         self._input = self._output = b""
         self._given = 0  # bytes of the output handed out
 
@@ -195,14 +258,18 @@ class _ZstdReader(io.RawIOBase):
             # 4 KB of input unfold into 128 MB at the very most.
             self._input = self._input or self._file.read(4096)
             if not self._input:
-                if self._frame is not None:
-                    raise EOFError("the last Zstandard frame is cut off")
+                if self._stream is not None:
+                    raise EOFError("the last compressed stream is cut off")
                 return 0
-            self._frame = self._frame or self._open_frame()
-            self._output, self._given = self._frame.decompress(self._input), 0
+            if self._stream is None:
+                self._input = self._input.lstrip(self._padding) if self._padding else self._input
+                if not self._input:
+                    continue
+                self._stream = self._open_stream()
+            self._output, self._given = self._stream.decompress(self._input), 0
             self._input = b""
-            if self._frame.eof:
-                self._input, self._frame = self._frame.unused_data, None
+            if self._stream.eof:
+                self._input, self._stream = self._stream.unused_data or b"", None
         count = min(len(buffer), len(self._output) - self._given)
         buffer[:count] = self._output[self._given : self._given + count]
         self._given += count

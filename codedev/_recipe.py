@@ -1,11 +1,14 @@
 """Recipes: YAML and `--set` overrides to frozen, strict models. An unknown key is an error that names the nearest known one.
 
-YAML 1.2 scalars: only `true` and `false` are booleans (so that the language `no` stays a word) and `1e-3` is a number.
+YAML 1.2 scalars: only `true` and `false` are booleans (so that the language `no` stays a word) and `1e-3` is a number. Integers have 64 bits.
+Anchors and aliases may be used; a recipe of more than MAX_VALUES values, its aliases written out, is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,64 +19,112 @@ from codedev._errors import InputError, RecipeError, nearest
 
 
 class Model(BaseModel):
-    """Base of every recipe model: frozen, strict, no unknown keys."""
+    """Base of every recipe model: frozen, strict, no unknown keys, no infinities."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 M = TypeVar("M", bound=BaseModel)
 
+MAX_VALUES = 100_000
+_TAG = "tag:yaml.org,2002:"
+
 
 class _Loader(yaml.SafeLoader):
+    """YAML's core schema alone: the types below and their tags, no dates, sets, binaries or merge keys."""
+
     yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own attribute
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp", ":int"))]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == f"{_TAG}null"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {  # noqa: RUF012  PyYAML's own attribute
+        tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in (f"{_TAG}null", f"{_TAG}str", f"{_TAG}seq", None)
     }
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(f"{_TAG}bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(f"{_TAG}int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
+    f"{_TAG}float",
     re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
     list("-+0123456789."),
 )
 
 
+def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    return str(loader.construct_scalar(node))  # type: ignore[no-untyped-call]
+
+
+def _construct_bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    word = _scalar(loader, node).lower()
+    if word not in ("true", "false"):
+        raise _not_a(node, "boolean")
+    return word == "true"
+
+
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(node.value)  # decimal: YAML 1.1 would read 010 as eight
+    digits = _scalar(loader, node)
+    try:
+        value = int(digits[:40])  # decimal: YAML 1.1 would read 010 as eight
+    except ValueError:
+        raise _not_a(node, "integer") from None
+    if len(digits) > 40 or not -(1 << 63) <= value < 1 << 63:
+        raise _not_a(node, "64-bit integer")
+    return value
 
 
 def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    try:
+        return float(_scalar(loader, node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        raise _not_a(node, "number") from None
 
 
-def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _not_a(node: yaml.Node, kind: str) -> RecipeError:
+    return RecipeError(f"line {node.start_mark.line + 1}: {_shown(node.value)} is no {kind}")
+
+
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise RecipeError(f"line {node.start_mark.line + 1}: a mapping is expected here")
     mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
         if not isinstance(key, str):
-            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key {key!r} must be text")
+            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key {_shown(key)} must be text")
         if key in mapping:
             raise RecipeError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands twice")
         mapping[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
     return mapping
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+_Loader.add_constructor(f"{_TAG}bool", _construct_bool)
+_Loader.add_constructor(f"{_TAG}int", _construct_int)
+_Loader.add_constructor(f"{_TAG}float", _construct_float)
+_Loader.add_constructor(f"{_TAG}map", _construct_mapping)
 
 
 def parse_yaml(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader with fewer implicit types
+        return _written_out(yaml.load(text, Loader=_Loader), itertools.count(1))  # noqa: S506  a SafeLoader with fewer types
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except RecursionError:
+        raise RecipeError(f"{where}: is nested too deep for a recipe") from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
-        raise RecipeError(f"{where}:{at} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError(f"{where}:{at} is not valid YAML: {problem}") from None
+
+
+def _written_out(data: Any, count: Iterator[int]) -> Any:
+    """A copy of `data` in which no alias is shared any more, so that `--set` changes one place and work has a bound."""
+    if next(count) > MAX_VALUES:
+        raise RecipeError(f"holds more than {MAX_VALUES:,} values once its aliases are written out")
+    if isinstance(data, dict):
+        return {key: _written_out(value, count) for key, value in data.items()}
+    return [_written_out(value, count) for value in data] if isinstance(data, list) else data
 
 
 def load(path: Path, model: type[M], overrides: tuple[str, ...] = ()) -> M:
@@ -105,7 +156,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     at: Any = data
     for part in parents:
-        if isinstance(at, list) and part.isdigit() and int(part) < len(at):
+        if _is_index(part, at):
             at = at[int(part)]
         elif isinstance(at, dict):
             if at.get(part) is None:
@@ -114,12 +165,16 @@ def _override(data: dict[str, Any], override: str) -> None:
         else:
             raise RecipeError(f"--set {override}: there is no '{part}' in {_shown(at)}")
     parsed = parse_yaml(value, f"--set {key}")
-    if isinstance(at, list) and last.isdigit() and int(last) < len(at):
+    if _is_index(last, at):
         at[int(last)] = parsed
     elif isinstance(at, dict):
         at[last] = parsed
     else:
         raise RecipeError(f"--set {override}: there is no '{last}' in {_shown(at)}")
+
+
+def _is_index(part: str, at: Any) -> bool:
+    return isinstance(at, list) and part.isdecimal() and len(part) < 7 and int(part) < len(at)
 
 
 def check(data: Any, model: type[M], where: str) -> M:
@@ -151,6 +206,12 @@ def _first_fault(error: ValidationError, data: Any, model: type[BaseModel]) -> s
             return f"'{place}' is missing"
         case "value_error":
             return f"{place}: {fault['ctx']['error']}"
+        case "tuple_type" | "list_type":
+            return f"{place} is {_shown(fault['input'])}: it should be a list"
+        case "model_type" | "dict_type":
+            return f"{place} is {_shown(fault['input'])}: it should be a mapping of keys to values"
+        case "too_short":
+            return f"{place} is empty: it should hold at least {fault['ctx']['min_length']}"
         case _:
             return f"{place} is {_shown(fault['input'])}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ import xxhash
 
 from codedev._errors import InputError, RunError
 
-TEMPORARY = ".tmp-"  # prefix of files being written; what a killed run left is removed by `sweep`
+TEMPORARY = ".tmp-codedev-"  # prefix of files being written; what a killed run left is removed by `sweep`
 
 
 class Progress(Protocol):
@@ -137,6 +138,7 @@ class Events:
         self._path = directory / "events.jsonl"
 
     def log(self, event: str, **facts: Any) -> None:
-        line = orjson.dumps({"time": round(time.time(), 3), "event": event, **facts})
+        # The standard library's JSON: a path that is no UTF-8 is a fact too.
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}).encode()
         with open(self._path, "ab") as file:
             file.write(line + b"\n")

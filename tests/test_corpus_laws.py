@@ -281,7 +281,7 @@ def test_damaged_parts_are_made_again(inputs: Path, undisturbed: Path, tmp_path:
     victim.write_bytes(victim.read_bytes()[:-100])
     (out / "documents/lines/part-99999.parquet").write_bytes(b"stale")
     run_build(inputs, out)
-    assert not (out / "manifest.json").exists() or tree(out) == tree(undisturbed)
+    assert tree(out) == tree(undisturbed)
 
 
 def test_a_second_run_on_the_same_directory_is_refused(inputs: Path, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_second_run_on_the_same_directory_is_refused(inputs: Path, tmp_path: P
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     """Ten times the input, the same peak of the largest process to within 60 MB."""
     peaks = []
-    for documents in (20_000, 200_000):
+    for documents in (10_000, 100_000):
         folder = tmp_path / str(documents)
         folder.mkdir()
         rng = random.Random(1)

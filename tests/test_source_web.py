@@ -482,3 +482,14 @@ def test_a_file_that_vanishes_is_a_failure_and_a_missing_path_an_error(tmp_path:
     assert kinds(list(web.read(extent, web.Config(name="w", paths=("w",)), tmp_path))) == ["failure unreadable"]
     with pytest.raises(InputError, match="no such file"):
         extents(path)
+
+
+def test_a_fragment_is_a_page_by_its_name(tmp_path: Path) -> None:
+    """A file without doctype or html tag is told from plain text by its name alone."""
+    text = b"Some <b>bold</b> words of a fragment that starts with plain text and goes on for a while.<p>And more of it.</p>"
+    for name in ("page.html", "notes.txt"):
+        (tmp_path / name).write_bytes(text)
+    config = web.Config(name="w", type="web", paths=("*",))
+    records = [record for extent in web.plan(config, tmp_path, 1 << 20) for record in web.read(extent, config, tmp_path)]
+    assert [type(record).__name__ for record in records] == ["Drop", "Document"]
+    assert "bold words of a fragment" in records[1].text

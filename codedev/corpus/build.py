@@ -17,8 +17,8 @@ import orjson
 import yaml
 
 from codedev import __version__
-from codedev._errors import ExpectationError, RunError
-from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, sweep, write_json, write_text
+from codedev._errors import ExpectationError, InputError, RunError
+from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, read_json, sweep, write_json, write_text
 from codedev.corpus.dedup import find_duplicates
 from codedev.corpus.engines.local import Run, engine
 from codedev.corpus.judge import judge_unit
@@ -42,6 +42,7 @@ def build(
     `base` is the folder that relative input paths start from, `memory` a bound in bytes on what the barriers hold.
     Raises InputError, RunError, and ExpectationError after a complete run that breaks its `expect:`.
     """
+    _check_out(out)
     with locked(out):
         sweep(out)
         context = Context(recipe, base.resolve(), out)
@@ -50,23 +51,38 @@ def build(
         identity = {"plan": plan.hash, "recipe": content_key(_content(recipe))}
         events.log("planned", base=str(context.base), units=plan.units, bytes=plan.bytes, workers=workers)
         manifest = _finished(out, identity)
+        resolved = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         if manifest is None:
             (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
-            write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+            write_text(out / "recipe.yaml", resolved)
             warm()
             with engine(workers) as run:
                 manifest = _build(context, plan, run, memory, progress, events)
             manifest |= {"identity": identity}
             _check_balance(manifest)
             write_json(out / "manifest.json", manifest)
-            if not recipe.keep_work:
-                shutil.rmtree(context.work)
             events.log("built", **manifest["totals"])
         else:
+            write_text(out / "recipe.yaml", resolved)  # its `expect` may be new
             events.log("nothing_to_do")
+        if not recipe.keep_work:
+            shutil.rmtree(context.work)
         write_report(out)
     _check_expectations(recipe, manifest)
     return manifest
+
+
+def _check_out(out: Path) -> None:
+    """InputError when `out` holds something that is no corpus: what a build does not know there, it would remove or write over."""
+    if not out.is_dir() or (out / ".work" / "plan.jsonl").is_file():
+        return
+    names = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+    if "manifest.json" in names:
+        manifest = read_json(out / "manifest.json")
+        if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
+            return
+    if names:
+        raise InputError(f"{out}: is not empty and holds no corpus ({', '.join(names[:3])} …). Choose another --out")
 
 
 def _content(recipe: CorpusRecipe) -> dict[str, Any]:
@@ -106,6 +122,7 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
     events.log("deduplicated")
 
     receipts: dict[tuple[str, int], dict[str, Any]] = {}
+    progress("write", 0, len(placed))
     for unit, receipt in run(partial(_write, context, found), placed):
         receipts[unit] = receipt
         progress("write", len(receipts), len(placed))
@@ -128,6 +145,7 @@ def _score(
 ) -> dict[tuple[int, int], tuple[str, int]]:
     """(source, number) -> (key, rows) of every unit."""
     scored, done = {}, 0
+    progress("read", 0, plan.bytes)
     for place, receipt in run(partial(_score_one, context), read_plan(plan.path)):
         scored[place] = (receipt["key"], receipt["rows"])
         _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
@@ -151,6 +169,7 @@ def _judge(
 ) -> dict[tuple[int, int], str]:
     """(source, number) -> key of every unit."""
     judged = {}
+    progress("filter", 0, plan.units)
     for place, receipt in run(partial(_judge_one, context), ((place, key) for place, (key, _) in scored.items())):
         judged[place] = receipt["key"]
         _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])

@@ -90,11 +90,13 @@ def language_filter(config: Language) -> Filter:
         uncertain = pc.and_(prose, pc.fill_null(pc.less(score, pa.scalar(config.min_score, pa.float32())), False))
         # An uncertain language is no reason to say that it is the wrong one.
         reason = pc.if_else(uncertain, "language_score", pc.if_else(unwanted, "language", pa.scalar(None, pa.string())))
-        seen = pc.binary_join_element_wise(
-            '{"lang":"', pc.fill_null(lang, "unknown"), '","lang_score":', pc.fill_null(pc.round(score, 4).cast(pa.string()), "null"), ""
-        )
-        bound = pc.if_else(uncertain, f',"bound":{config.min_score}}}', f',"keep":{orjson.dumps(config.keep).decode()}}}')
-        evidence = pc.if_else(pc.is_valid(reason), pc.binary_join_element_wise(seen, bound, ""), pa.scalar(None, pa.string()))
-        return pa.StructArray.from_arrays([reason, evidence], fields=list(VERDICT))
+        evidence: list[str | None] = [None] * batch.num_rows
+        # A Python loop over the dropped rows alone: about 2 µs a row.
+        for row in pc.indices_nonzero(pc.is_valid(reason)).to_pylist():
+            value = score[row].as_py()
+            seen = {"lang": lang[row].as_py(), "lang_score": None if value is None else round(value, 4)}
+            bound = {"bound": config.min_score} if uncertain[row].as_py() else {"keep": config.keep}
+            evidence[row] = orjson.dumps(seen | bound).decode()
+        return pa.StructArray.from_arrays([reason, pa.array(evidence, pa.string())], fields=list(VERDICT))
 
     return judge

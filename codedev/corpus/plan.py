@@ -1,10 +1,12 @@
 """The plan of a build: every piece of input with its content hash, packed into work units. Depends on the recipe and the inputs alone.
 
-Planning reads every input file once to hash it, at disk speed. The plan is a file of one line a unit, and is streamed from it.
+Planning reads every input file once to hash it, at disk speed. The plan is a file of one line a unit, and is streamed from it. Files of the
+corpus directory itself are no input, so that one which lies inside an input folder does not grow with every run.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -41,8 +43,9 @@ def make_plan(context: Context, path: Path, progress: Progress) -> Plan:
     units = total = 0
     files = {source.name: 0 for source in recipe.sources}
     sizes = dict(files)
+    progress("plan", 0, None)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        for unit in _units(recipe, context.base):
+        for unit in _units(recipe, context.base, context.out):
             name = recipe.sources[unit.source].name
             files[name] += sum(extent.start == 0 for extent in unit.extents)
             size = sum(extent.size for extent in unit.extents)
@@ -51,6 +54,7 @@ def make_plan(context: Context, path: Path, progress: Progress) -> Plan:
             digest.update(score_key(context, unit).encode())
             file.write(to_line(unit))
             progress("plan", total, None)
+    progress("plan", total, total)
     return Plan(path, digest.hexdigest(), units, total, files, sizes)
 
 
@@ -59,9 +63,11 @@ def read_plan(path: Path) -> Iterator[Unit]:
         yield from map(from_line, file)
 
 
-def _units(recipe: CorpusRecipe, base: Path) -> Iterator[Unit]:
+def _units(recipe: CorpusRecipe, base: Path, out: Path) -> Iterator[Unit]:
+    own = (os.path.join(os.path.abspath(out), ""), os.path.join(os.path.realpath(out), ""))
     for number, source in enumerate(recipe.sources):
-        extents = _hashed(module_of(source.type).plan(source, base, recipe.unit_bytes))
+        planned: Iterator[Extent] = module_of(source.type).plan(source, base, recipe.unit_bytes)
+        extents = _hashed(extent for extent in planned if not extent.file.startswith(own))
         for unit, packed in enumerate(_packed(extents, recipe.unit_bytes)):
             yield Unit(number, unit, packed)
 

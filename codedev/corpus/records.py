@@ -85,10 +85,10 @@ class Reader:
             return
         drops = [drop for _, drop in self._drops]
         columns: dict[str, Any] = {
-            "id": [drop.id for drop in drops],
+            "id": [_storable(drop.id) for drop in drops],
             "source": [self._config.name] * len(drops),
             "kind": [self._kind] * len(drops),
-            "url": [drop.url for drop in drops],
+            "url": [drop.url and _storable(drop.url) for drop in drops],
             "origin": _origins(self._drops),
             "meta": [drop.meta for drop in drops],
             "stage": ["read"] * len(drops),
@@ -105,9 +105,9 @@ class Reader:
             "source": [self._config.name] * len(failures),
             "file": [extent.name for extent, _ in self._failures],
             "offset": [failure.offset for failure in failures],
-            "member": [failure.member for failure in failures],
+            "member": [failure.member and _storable(failure.member) for failure in failures],
             "kind": [failure.kind for failure in failures],
-            "message": [failure.message for failure in failures],
+            "message": [_storable(failure.message) for failure in failures],
             "raw": [failure.raw[:RAW_PREFIX] for failure in failures],
         }
         yield _batch(columns, ERROR, len(failures))
@@ -124,7 +124,9 @@ def _document_batch(held: list[tuple[Extent, Document]], config: SourceConfig, k
 
 
 def _origins(held: Iterable[tuple[Extent, Document | Drop]]) -> list[dict[str, Any]]:
-    return [{"file": e.name, "offset": d.offset, "length": d.length, "member": d.member} for e, d in held]
+    return [
+        {"file": e.name, "offset": d.offset, "length": d.length, "member": d.member and _storable(d.member)} for e, d in held
+    ]
 
 
 def _batch(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.RecordBatch:
@@ -137,6 +139,11 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return pa.array(values, kind.value_type).dictionary_encode()
     return pa.array(values, kind)
+
+
+def _storable(text: str) -> str:
+    """`text` with lone surrogates, which UTF-8 cannot hold, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _encodable(document: Document) -> bool:

@@ -37,7 +37,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
                 batch, counted = stage(batch)
                 if name == "normalise":
                     changed.update(counted)
-            yield _with_identity(batch)
+            yield with_identity(batch)
 
     paths = {suffix: stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")}
     rows = write_part(paths[".parquet"], scored(), SCORED)
@@ -52,7 +52,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     return write_receipt(receipt_path, [path for path in paths.values() if path.exists()], facts)
 
 
-def _with_identity(batch: pa.RecordBatch) -> pa.RecordBatch:
+def with_identity(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Append the hashes that the barriers compare: 128 bits of the squeezed text, 64 of the id. A Python loop over documents, 1 µs each
     beside the hashing itself."""
     data, offsets = squeeze(*text_buffers(batch.column("text")))

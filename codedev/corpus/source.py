@@ -78,8 +78,8 @@ class SourceConfig(Model):
     """The recipe keys every source has."""
 
     type: str  # which module of corpus/sources reads it; each Config narrows it to its own word
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")  # also the folder under documents/
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)  # also the folder under documents/
     paths: tuple[str, ...] = Field(min_length=1)  # files, directories or globs, relative to the recipe's folder; or URLs
     kind: str | None = None  # overrides the kind that the source gives its documents
     licence: str | None = None  # SPDX expression for documents whose own licence is unknown
-    max_record_bytes: int = Field(default=64 << 20, gt=0)  # a larger record becomes an error row `too_large`
+    max_record_bytes: int = Field(default=64 << 20, gt=0, lt=1 << 31)  # a larger record becomes an error row `too_large`

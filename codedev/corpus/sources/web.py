@@ -12,6 +12,7 @@ framing alone is given in `warc.py`. Not read: ARC files (the format before WARC
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -156,8 +157,24 @@ def _read(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Document |
             yield Failure("empty", "the file holds nothing", 0)
         case "arc":
             yield Failure("unsupported", "an ARC archive: convert it to WARC, for example with `warcio recompress`", 0)
+        case "other" if _is_fragment(file, extent, form, size):
+            yield _from_file(file, extent, form, size, config)
         case "other":
             yield _other(file, extent, form, size)
+
+
+# A piece of a page, without what a whole one starts with: told from plain text by its name and its tags together.
+_PAGE_NAMES = (".html", ".htm", ".xhtml", ".shtml")
+_MARKUP = re.compile(
+    rb"<(?:/?(?:p|div|span|b|i|em|strong|a|h[1-6]|ul|ol|li|table|section|article|figure|blockquote)\b|br ?/?>|img )", re.IGNORECASE
+)
+
+
+def _is_fragment(file: BinaryIO, extent: Extent, form: Format, size: int) -> bool:
+    if form.evidence not in ("text/plain", "text/xml", "application/xml") or not extent.name.lower().endswith(_PAGE_NAMES):
+        return False
+    head = _content(file, warc_stream.Window(warc_stream.Stored(file)), form.codec, size).get(0, 4096)
+    return _MARKUP.search(head) is not None
 
 
 def _records(file: BinaryIO, extent: Extent, form: Format, size: int, limit: int) -> Iterator[warc.Record | warc.Damage]:
