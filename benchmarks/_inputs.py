@@ -99,7 +99,7 @@ def _link_tree(source: Path, tree: Path, limit: int) -> dict[str, Any]:
 
 
 def _repeat_archives(source: Path, folder: Path, stored: int) -> float:
-    """The three largest archives of one gzip member a record, one after another until `stored` bytes are full; MB when decompressed."""
+    """The five largest archives of one gzip member a record, one after another until `stored` bytes are full; MB when decompressed."""
     from codedev._files import open_raw
     from codedev.corpus.sources.web import identify
 
@@ -107,7 +107,7 @@ def _repeat_archives(source: Path, folder: Path, stored: int) -> float:
     contents: list[bytes] = []
     for path in sorted(source.rglob("*.warc.gz"), key=lambda path: (-path.stat().st_size, str(path))):
         with open_raw(str(path)) as file:
-            if len(contents) < 3 and identify(file, path.stat().st_size, 64 << 20).framing == "members":
+            if len(contents) < 5 and identify(file, path.stat().st_size, 64 << 20).framing == "members":
                 contents.append(path.read_bytes())
     content = b"".join(contents)
     times = max(1, stored // max(1, len(content)))
@@ -216,17 +216,12 @@ def texts_of(batches: Iterable[Any]) -> list[str]:
 
 
 def memcpy(batches: list[Any]) -> Callable[[], None]:
-    """A function that copies the text of every batch."""
+    """A function that copies the text of all batches."""
     import numpy as np
 
-    views = [np.frombuffer(batch.column("text").buffers()[2], np.uint8) for batch in batches]
-    target = np.empty(max(map(len, views)), np.uint8)
-
-    def copy() -> None:
-        for view in views:
-            np.copyto(target[: len(view)], view)
-
-    return copy
+    source = np.concatenate([np.frombuffer(batch.column("text").buffers()[2], np.uint8) for batch in batches])
+    target = np.empty_like(source)
+    return lambda: np.copyto(target, source)
 
 
 def fresh(*folders: Path) -> Callable[[], None]:

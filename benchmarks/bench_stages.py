@@ -326,7 +326,7 @@ def _web(work: Path) -> Case:
     def bare() -> None:
         with open(path, "rb") as file:
             for record in ArchiveIterator(file, record_types=WarcRecordType.response):
-                if "html" in (record.http_content_type or ""):
+                if record.http_content_type in (None, "text/html"):
                     extract_plain_text(HTMLTree.parse_from_bytes(record.reader.read()), main_content=True)
 
     return Case(lambda: drain(read()), size, "MB of raw records", peers={"FastWARC+Resiliparse": bare})
@@ -467,7 +467,7 @@ def _train(work: Path) -> Case:
     config: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
     config |= {"num_key_value_heads": 4, "tie_word_embeddings": True}
     config["vocab_size"] = -(-read_json(work / "shards/manifest.json")["vocab_size"] // 64) * 64
-    rows, steps = 4, 5
+    rows, steps = 2, 4
     settings = {
         "stage": "pt",
         "model": {"config": {"model_type": "llama", **config}},

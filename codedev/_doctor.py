@@ -10,6 +10,8 @@ import shutil
 import sys
 from typing import Any
 
+from codedev import __version__
+
 _NAME = re.compile(r"^([A-Za-z0-9._-]+)")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
@@ -17,13 +19,13 @@ _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 def examine() -> dict[str, Any]:
     """The machine, and each extra's packages with their versions (None = not installed)."""
     packages: dict[str, dict[str, str | None]] = {"base": {}}
-    for requirement in importlib.metadata.requires("codedev") or []:
+    for requirement in _requirements():
         match = _NAME.match(requirement)
         extra = _EXTRA.search(requirement)
         if match and match[1] != "codedev":
             packages.setdefault(extra[1] if extra else "base", {})[match[1]] = _version(match[1])
     return {
-        "codedev": importlib.metadata.version("codedev"),
+        "codedev": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -31,6 +33,13 @@ def examine() -> dict[str, Any]:
         "nvidia_smi": shutil.which("nvidia-smi"),
         "packages": packages,
     }
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires("codedev") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        return []
 
 
 def _version(package: str) -> str | None:

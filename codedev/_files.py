@@ -224,18 +224,21 @@ def decompressed(file: BinaryIO, codec: str | None) -> BinaryIO:
 
 def _opener(codec: str) -> Callable[[], Any]:
     """What makes a decompressor of one stream: with `decompress`, `eof` and `unused_data`."""
+    opener: Callable[[], Any]
     match codec:
         case "bz2":
-            return bz2.BZ2Decompressor
+            opener = bz2.BZ2Decompressor
         case "xz":
-            return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
+            opener = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
         case "lz4":
             import lz4.frame
 
-            return lz4.frame.LZ4FrameDecompressor
-    import zstandard
+            opener = lz4.frame.LZ4FrameDecompressor
+        case _:
+            import zstandard
 
-    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
+            opener = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
+    return opener
 
 
 class _Streams(io.RawIOBase):

@@ -1,6 +1,6 @@
 """Recipes: YAML and `--set` overrides to frozen, strict models. An unknown key is an error that names the nearest known one.
 
-YAML 1.2 scalars: only `true` and `false` are booleans (so that the language `no` stays a word) and `1e-3` is a number. Integers have 64 bits.
+YAML 1.2 scalars: only `true` and `false` are booleans (so that the language `no` stays a word), `1e-3` is a number, integers have 64 bits.
 Anchors and aliases may be used; a recipe of more than MAX_VALUES values, its aliases written out, is refused.
 """
 
@@ -38,7 +38,9 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     yaml_constructors = {  # noqa: RUF012  PyYAML's own attribute
-        tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in (f"{_TAG}null", f"{_TAG}str", f"{_TAG}seq", None)
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag in (f"{_TAG}null", f"{_TAG}str", f"{_TAG}seq", None)
     }
 
 
@@ -51,7 +53,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+def _scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))  # type: ignore[no-untyped-call]
 
 
@@ -192,6 +194,12 @@ def _tuples(data: Any) -> Any:
     return tuple(_tuples(value) for value in data) if isinstance(data, list) else data
 
 
+def _lists(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _lists(value) for key, value in data.items()}
+    return [_lists(value) for value in data] if isinstance(data, list | tuple) else data
+
+
 def _first_fault(error: ValidationError, data: Any, model: type[BaseModel]) -> str:
     faults = error.errors()
     # An unknown key says most about what went wrong: it goes first.
@@ -251,5 +259,5 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _shown(value: Any) -> str:
-    shown = repr(value) if not isinstance(value, bool | None) else {True: "true", False: "false", None: "empty"}[value]
+    shown = repr(_lists(value)) if not isinstance(value, bool | None) else {True: "true", False: "false", None: "empty"}[value]
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -6,6 +6,7 @@ of the recipe is broken, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from codedev import __version__
-from codedev._errors import CodedevError
+from codedev._errors import CodedevError, printable
 
 _PATH = click.Path(path_type=Path)
 _OVERRIDES = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
@@ -26,6 +27,9 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr
 class _Bytes(click.ParamType[int]):
     name = "size"
 
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
@@ -33,15 +37,19 @@ class _Bytes(click.ParamType[int]):
         number = value.strip().upper().rstrip("KMGTIB")
         unit = value.strip().upper()[len(number) :].strip()
         try:
-            return int(float(number) * units[unit])
-        except (ValueError, KeyError):
+            size = int(float(number) * units[unit])
+        except (ValueError, KeyError, OverflowError):
             self.fail(f"'{value}' is not a size: write 4GB or 512MiB", param, ctx)
+        if size < self._least:
+            self.fail(f"{value} is too little: give at least {self._least:,} bytes", param, ctx)
+        return size
 
 
 def main() -> None:
     """The entry point: errors a user can act on become one line and an exit code."""
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -51,10 +59,24 @@ def main() -> None:
     except CodedevError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
-    except BrokenPipeError:  # the reader of our output, `head` for one, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except SystemExit as stop:  # click's answer to a broken pipe
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        code = _reader_gone()
+    except BrokenPipeError:
+        code = _reader_gone()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"error: {printable(str(error))}. Make room and run the same command again: finished work is kept", file=sys.stderr)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reader_gone() -> int:
+    """The reader of our output, `head` for one, has what it wanted."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -130,7 +152,7 @@ def corpus() -> None:
 @click.argument("recipe", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="The corpus directory; an interrupted build is resumed.")
 @click.option("--workers", type=click.IntRange(1), default=None, help="Processes; default: one for each core, at most 8.")
-@click.option("--memory", type=_Bytes(), default="4GB", show_default=True, help="Bound on what deduplication holds in memory.")
+@click.option("--memory", type=_Bytes(16 << 20), default="4GB", show_default=True, help="Bound on what deduplication holds in memory.")
 @_OVERRIDES
 @_JSON
 @_QUIET
@@ -193,6 +215,8 @@ def corpus_inspect(
     """
     from codedev.corpus.look import look, show
 
+    if errors and (dropped is not None or document_id is not None):
+        raise click.UsageError("--errors goes with neither --dropped nor --id: a record that could not be read has no id and no reason")
     rows = look(directory, dropped=dropped, errors=errors, source=source, document_id=document_id, limit=limit)
     if as_json:
         _print(rows)
@@ -373,7 +397,7 @@ def train_command(recipe: Path, overrides: tuple[str, ...], as_json: bool, quiet
 
     loaded = load(recipe, TrainRecipe, overrides)
     with watch(quiet=quiet or as_json or int(os.environ.get("RANK", "0")) > 0) as progress:
-        result = run(loaded, recipe.resolve().parent, on_step=train_progress(progress))
+        result = run(loaded, recipe.resolve().parent, on_step=train_progress(progress), progress=progress)
     if int(os.environ.get("RANK", "0")) > 0:
         return
     if as_json:

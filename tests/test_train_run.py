@@ -19,6 +19,7 @@ from safetensors import safe_open
 from train_support import TINY, recipe, write_shards
 
 from codedev._errors import InputError, RecipeError, RunError
+from codedev._run import TEMPORARY
 from codedev.train import run
 from codedev.train.metrics import read_metrics
 
@@ -107,7 +108,7 @@ def test_an_interrupted_run_equals_an_undisturbed_one(base: Path, tied: bool) ->
     for step in (3, 7, 11, 12):
         with pytest.raises(StopError):
             run(recipe("cut", **settings), base, stop_at(step))
-        (base / "cut" / "checkpoints" / ".tmp-step-00000099").mkdir(parents=True)  # what a kill while saving leaves
+        (base / "cut" / "checkpoints" / f"{TEMPORARY}step-00000099").mkdir(parents=True)  # what a kill while saving leaves
         with open(base / "cut" / "metrics.jsonl", "ab") as file:
             file.write(b'{"step":99,"lo')  # and while writing a row
     run(recipe("cut", **settings), base)
@@ -115,7 +116,7 @@ def test_an_interrupted_run_equals_an_undisturbed_one(base: Path, tied: bool) ->
     a, b = weights_of(base / "cut" / "model"), weights_of(base / "whole" / "model")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not list((base / "cut").rglob(".tmp-*"))
+    assert not list((base / "cut").rglob(f"{TEMPORARY}*"))
 
 
 @pytest.mark.slow

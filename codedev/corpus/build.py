@@ -291,9 +291,8 @@ def _check_balance(manifest: dict[str, Any]) -> None:
         kept += before or 0
     totals = manifest["totals"]
     if (kept, dropped, failed) != (totals["documents"], totals["dropped"], totals["errors"]):
-        raise RunError(
-            f"the parts do not hold what was counted: {(kept, dropped, failed)} against {totals}. This is a bug in codedev; please report it"
-        )
+        counted = (kept, dropped, failed)
+        raise RunError(f"the parts do not hold what was counted: {counted} against {totals}. This is a bug in codedev; please report it")
 
 
 def _check_expectations(recipe: CorpusRecipe, manifest: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.recipe import Language
 from codedev.corpus.stage import VERDICT, Filter
 
-VERSION = 1
+VERSION = 2
 PREFIX_BYTES = 4096
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 import xxhash
 
-from codedev._errors import InputError, nearest
+from codedev._errors import InputError, nearest, printable
 from codedev._run import read_json
 
 
@@ -63,8 +64,16 @@ def _rows(
             condition = ds.field(column).cast("string") == value
             wanted = condition if wanted is None else wanted & condition
     for part in parts:
-        for batch in ds.dataset(directory / part["path"]).to_batches(filter=wanted, batch_size=64, use_threads=False):
+        for batch in _batches(directory / part["path"], filter=wanted, batch_size=64):
             yield from batch.to_pylist()
+
+
+def _batches(path: Path, **how: Any) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from ds.dataset(path).to_batches(use_threads=False, **how)
+    except (OSError, pa.ArrowException) as error:
+        problem = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {str(error).splitlines()[0]}"
+        raise InputError(f"{path}: this part of the corpus {problem}. Run its build again") from None
 
 
 def show(rows: list[dict[str, Any]], *, whole: bool) -> None:
@@ -77,7 +86,7 @@ def show(rows: list[dict[str, Any]], *, whole: bool) -> None:
         console.print("nothing to show")
     for row in rows:
         text = row.pop("text", None) or ""
-        head = Text(row.pop("id", None) or row.get("file", ""), style="bold")
+        head = Text(printable(row.pop("id", None) or row.get("file", "")), style="bold")
         console.print(head, soft_wrap=True)
         for name, value in row.items():
             if value not in (None, "", "{}") and name != "part":
@@ -92,8 +101,8 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner is not None)
-    return str(value)
+        return printable(", ".join(f"{name} {inner}" for name, inner in value.items() if inner is not None))
+    return printable(str(value))
 
 
 # -- two corpora ---------------------------------------------------------------------------------------------------------------------
@@ -131,7 +140,7 @@ def _identities(directory: Path, manifest: dict[str, Any]) -> pl.DataFrame:
     """source, and 64-bit hashes of id and text, of every document."""
     frames = [pl.DataFrame(schema={"source": pl.String, "id": pl.UInt64, "text": pl.UInt64})]
     for part in manifest["parts"]["documents"]:
-        for batch in ds.dataset(directory / part["path"]).to_batches(columns=["source", "id", "text"], use_threads=False):
+        for batch in _batches(directory / part["path"], columns=["source", "id", "text"]):
             rows = batch.to_pydict()
             hashes = {name: [xxhash.xxh3_64_intdigest(value.encode()) for value in rows[name]] for name in ("id", "text")}
             frames.append(pl.DataFrame({"source": rows["source"], **hashes}, schema=frames[0].schema))

@@ -124,9 +124,7 @@ def _document_batch(held: list[tuple[Extent, Document]], config: SourceConfig, k
 
 
 def _origins(held: Iterable[tuple[Extent, Document | Drop]]) -> list[dict[str, Any]]:
-    return [
-        {"file": e.name, "offset": d.offset, "length": d.length, "member": d.member and _storable(d.member)} for e, d in held
-    ]
+    return [{"file": e.name, "offset": d.offset, "length": d.length, "member": d.member and _storable(d.member)} for e, d in held]
 
 
 def _batch(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.RecordBatch:
@@ -148,7 +146,7 @@ def _storable(text: str) -> str:
 
 def _encodable(document: Document) -> bool:
     try:
-        for field in document:
+        for field in document._replace(member=None):  # which is escaped
             if isinstance(field, str):
                 field.encode()
     except UnicodeEncodeError:

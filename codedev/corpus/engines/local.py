@@ -10,6 +10,7 @@ import concurrent.futures as futures
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,12 +29,15 @@ def engine(workers: int) -> Iterator[Run]:
     if workers == 1:
         yield lambda task, arguments: map(task, arguments)
         return
+    others = set(multiprocessing.active_children())
     # spawn: a fork of a process with threads (Arrow, polars, progress bars) can deadlock
     pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),))
     try:
         yield lambda task, arguments: _run(pool, 2 * workers, task, arguments)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()  # what it was writing stays under a temporary name; waiting for its unit could take a minute
         raise
     pool.shutdown()
 
@@ -44,7 +48,7 @@ def _run(pool: futures.ProcessPoolExecutor, window: int, task: Task, arguments: 
     try:
         while True:
             while len(waiting) < window and (argument := next(source, None)) is not None:
-                waiting.add(pool.submit(task, argument))
+                waiting.add(_submit(pool, task, argument))
             if not waiting:
                 return
             done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
@@ -52,8 +56,18 @@ def _run(pool: futures.ProcessPoolExecutor, window: int, task: Task, arguments: 
                 yield future.result()
     except BrokenProcessPool:
         raise RunError(
-            "a worker process was killed, most likely for want of memory. Run the same command again, with fewer --workers: finished work is kept"
+            "a worker process was killed, most likely for want of memory. Run the same command again with fewer --workers: "
+            "finished work is kept"
         ) from None
+
+
+def _submit(pool: futures.ProcessPoolExecutor, task: Task, argument: Any) -> futures.Future[Any]:
+    """Workers start here, and inherit that SIGINT is held back: Ctrl-C is the parent's to handle, from their first moment on."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(task, argument)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(parent: int) -> None:

@@ -1,9 +1,13 @@
 """Tables: JSON lines, CSV/TSV and Parquet, told by content, compressed or not (Parquet as it is).
 
-One column is the text; id, url, lang, created and licence are taken from the columns named so; all others go to `meta`. The value of an id column
-becomes the id `<source>:<value>`; a row without one gets its position id. Parquet stays in Arrow and splits by row groups; plain JSON lines
-split by byte ranges; CSV and compressed lines are read in one piece, since a place to split them cannot be told without reading them.
-Offsets are bytes of the (decompressed) file, and row numbers in Parquet.
+One column is the text; id, url, lang, created and licence are taken from the columns named so; all others go to `meta`. The value of an
+id column becomes the id `<source>:<value>`; a row without one gets its position id. Of two columns of one name the last one counts.
+Parquet splits by row groups and its texts stay in Arrow; plain JSON lines split by byte ranges; CSV and compressed lines are read in one
+piece, since a place to split them cannot be told without reading them. Offsets are bytes of the (decompressed) file, and row numbers in
+Parquet.
+
+What it does not do: a damaged page of Parquet costs the rest of its row group, a CSV quote that is never closed the rest of the file (the
+error row says so), and the decompressed size of a Parquet page is trusted: a batch of 2,048 rows must fit into memory.
 """
 
 from __future__ import annotations
@@ -12,18 +16,20 @@ import csv
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from codedev._files import Found, compression, decompressed, expand, is_damage, open_raw
 from codedev.corpus.document import DOCUMENT, meta_json, position_id
 from codedev.corpus.source import Document, Drop, Extent, Failure, SourceConfig
+from codedev.corpus.sources import DEFAULT_KIND
 
-VERSION = 1
+VERSION = 2
 _BLOCK = 1 << 20
 _PARQUET_ROWS = 2048  # rows held at a time
 
@@ -40,7 +46,7 @@ _KNOWN = {
 class Config(SourceConfig):
     type: Literal["tables"]
     text: str = "text"  # the column that holds the text
-    delimiter: str | None = None  # of CSV; null = the one of , ; tab | that the header has most of
+    delimiter: str | None = Field(default=None, pattern=r'^[^"\r\n]$')  # of CSV; null = the one of , ; tab | that the header has most of
 
 
 def plan(config: Config, base: Path, unit_bytes: int) -> Iterator[Extent]:
@@ -61,7 +67,7 @@ def _extents(found: Found, unit_bytes: int) -> Iterator[Extent]:
                     yield whole._replace(start=start, end=end, size=end - start)
             else:
                 yield whole
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         yield whole  # its reader will say what is wrong
 
 
@@ -80,7 +86,7 @@ def _form(file: BinaryIO) -> str:
     """`parquet`, `jsonl`, `csv`, `json` (one array), `empty`, or the name of a compression."""
     head = file.read(4096)
     file.seek(0)
-    if head.startswith(b"PAR1"):
+    if head.startswith((b"PAR1", b"PARE")):  # the second has an encrypted footer: its reader will say so
         return "parquet"
     return compression(head) or _text_form(head)
 
@@ -111,15 +117,17 @@ def _read_lines(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Docu
     codec = compression(head)
     form = _text_form(_first_block(decompressed(file, codec)))
     file.seek(0)
+    lines = _lines(decompressed(file, codec), extent, config.max_record_bytes)
     match form:
-        case "empty" if codec is None or file.seek(0, 2) == 0:
-            yield Failure("empty", "the file holds no records", 0)
+        case "empty":
+            damage = [line for line in lines if isinstance(line, Failure)]
+            yield from damage or [Failure("empty", "the file holds no records", 0)]
         case "json":
             yield Failure("unsupported", "one JSON array; write one record a line: jq -c '.[]' FILE > FILE.jsonl", 0, raw=head)
         case "jsonl":
-            yield from _read_jsonl(_lines(decompressed(file, codec), extent, config.max_record_bytes), extent, config)
+            yield from _read_jsonl(lines, extent, config)
         case _:
-            yield from _read_csv(_lines(decompressed(file, codec), extent, config.max_record_bytes), extent, config)
+            yield from _read_csv(lines, extent, config)
 
 
 def _first_block(stream: BinaryIO) -> bytes:
@@ -180,9 +188,10 @@ def _read_jsonl(lines: Iterator[Line | Failure], extent: Extent, config: Config)
             yield line
             continue
         offset, raw = line
+        length = len(raw)
         if offset == 0:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        if raw.isspace():
+        if not raw.strip():
             continue  # a blank line is no record
         try:
             record = orjson.loads(raw)
@@ -192,7 +201,10 @@ def _read_jsonl(lines: Iterator[Line | Failure], extent: Extent, config: Config)
         if not isinstance(record, dict):
             yield Failure("not_an_object", f"a JSON {type(record).__name__} where a record should be", offset, raw=raw)
             continue
-        yield _document(record, offset, len(raw), extent, config)
+        try:
+            yield _document(record, offset, length, extent, config)
+        except TypeError as error:  # orjson reads 1,024 levels and writes 254
+            yield Failure("too_deep", f"a column that cannot be kept in meta: {error}", offset, raw=raw)
 
 
 def _bad_json(raw: bytes, offset: int, error: orjson.JSONDecodeError) -> Failure:
@@ -206,23 +218,29 @@ def _bad_json(raw: bytes, offset: int, error: orjson.JSONDecodeError) -> Failure
 def _read_csv(lines: Iterator[Line | Failure], extent: Extent, config: Config) -> Iterator[Document | Drop | Failure]:
     """Records may span lines. A Python loop over documents: 3 µs each beside the csv module's own work."""
     feed = _Feed(lines)
-    header_line = feed.peek()
-    delimiter = config.delimiter or max(",;\t|", key=header_line.count)
+    first_line = feed.first_line.decode("utf-8-sig", "replace")
+    delimiter = config.delimiter or max(",;\t|", key=first_line.count)
     csv.field_size_limit(config.max_record_bytes)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
-        offset = feed.offset
+        offset, raw = feed.offset, feed.first_line
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            yield Failure("too_large" if "field larger" in str(error) else "invalid_csv", str(error), offset, raw=feed.raw(offset))
+            kind = "too_large" if "field larger" in str(error) else "invalid_csv"
+            yield Failure(kind, f"{error}; a record of {feed.offset - offset:,} bytes", offset, raw=raw)
             continue
         yield from feed.failures()
         if fields is None:
             return
         if not fields:
             continue  # a blank line is no record
+        if any(not field.isascii() and _has_escapes(field) for field in fields):
+            yield Failure("invalid_utf8", f"the {'record' if header else 'header'} is not UTF-8", offset, raw=raw)
+            if not header:
+                return
+            continue
         if not header:
             header = fields
             if config.text not in header:
@@ -230,13 +248,9 @@ def _read_csv(lines: Iterator[Line | Failure], extent: Extent, config: Config) -
                 return
             continue
         if len(fields) != len(header):
-            yield Failure("wrong_columns", f"{len(fields)} fields where the header has {len(header)}", offset, raw=feed.raw(offset))
+            yield Failure("wrong_columns", f"{len(fields)} fields where the header has {len(header)}", offset, raw=raw)
             continue
-        record: dict[str, Any] = dict(zip(header, fields, strict=True))
-        if any(not field.isascii() and _has_escapes(field) for field in fields):
-            yield Failure("invalid_utf8", "the record is not UTF-8", offset, raw=feed.raw(offset))
-            continue
-        yield _document(record, offset, feed.offset - offset, extent, config)
+        yield _document(dict(zip(header, fields, strict=True)), offset, feed.offset - offset, extent, config)
 
 
 class _Feed:
@@ -246,7 +260,6 @@ class _Feed:
         self._lines = lines
         self._next: Line | None = None
         self._failures: list[Failure] = []
-        self._last = b""
         self.offset = 0
         self._advance()
 
@@ -262,8 +275,10 @@ class _Feed:
             self.offset = self._next[0] + len(self._next[1])
         self._next = None
 
-    def peek(self) -> str:
-        return self._next[1].decode("utf-8-sig", "replace") if self._next else ""
+    @property
+    def first_line(self) -> bytes:
+        """The line at `offset`: the next record's first."""
+        return self._next[1] if self._next else b""
 
     def __iter__(self) -> _Feed:
         return self
@@ -272,7 +287,6 @@ class _Feed:
         if self._next is None:
             raise StopIteration
         offset, raw = self._next
-        self._last = raw
         self._advance()
         return raw.decode("utf-8-sig" if offset == 0 else "utf-8", "surrogateescape")
 
@@ -280,9 +294,6 @@ class _Feed:
         """Those met since the last call."""
         yield from self._failures
         self._failures = []
-
-    def raw(self, offset: int) -> bytes:
-        return self._last
 
 
 def _has_escapes(field: str) -> bool:
@@ -293,109 +304,107 @@ def _has_escapes(field: str) -> bool:
 
 
 def _read_parquet(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Drop | Failure | pa.RecordBatch]:
-    row = 0
     try:
         table = pq.ParquetFile(file)
-        if config.text not in table.schema_arrow.names:
-            yield Failure("no_text_column", _no_column(config.text, table.schema_arrow.names), 0)
-            return
-        end = table.num_row_groups if extent.end < 0 else extent.end
-        row = sum(table.metadata.row_group(group).num_rows for group in range(extent.start))
-        for batch in table.iter_batches(_PARQUET_ROWS, row_groups=list(range(extent.start, end)), use_threads=False):
-            yield from _parquet_batch(batch, row, extent, config)
-            row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        yield Failure("corrupt", f"not readable as Parquet from row {row}: {str(error).splitlines()[0]}", row)
+        yield Failure("corrupt", f"not readable as Parquet: {_first_line(error)}", 0)
+        return
+    if config.text not in table.schema_arrow.names:
+        yield Failure("no_text_column", _no_column(config.text, table.schema_arrow.names), 0)
+        return
+    groups = range(extent.start, table.num_row_groups if extent.end < 0 else extent.end)
+    row = sum(table.metadata.row_group(group).num_rows for group in range(extent.start))
+    for group in groups:
+        at, row = row, row + table.metadata.row_group(group).num_rows
+        try:
+            for batch in table.iter_batches(_PARQUET_ROWS, row_groups=[group], use_threads=False):
+                yield from _parquet_rows(_flat(batch), at, extent, config)
+                at += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            yield Failure("corrupt", f"rows {at:,} to {row - 1:,} are not readable as Parquet: {_first_line(error)}", at)
 
 
-def _parquet_batch(batch: pa.RecordBatch, first: int, extent: Extent, config: Config) -> Iterator[Drop | Failure | pa.RecordBatch]:
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Columns as the rows below need them: one of each name, dictionaries decoded (a bad entry spoils the rows that use it alone), no
+    nanoseconds, which Python's times do not hold."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for name, column in columns.items():
+        if pa.types.is_dictionary(column.type):
+            columns[name] = column.dictionary_decode()
+        elif pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+            columns[name] = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _parquet_rows(batch: pa.RecordBatch, first: int, extent: Extent, config: Config) -> Iterator[Drop | Failure | pa.RecordBatch]:
+    """The rows as documents. Where some of them cannot be, the batch is halved until they stand alone, so that no row's fate depends on
+    its neighbours."""
     try:
         # Arrow does not check UTF-8 on reading; kernels rely on it.
         batch.validate(full=True)
-        text = batch.column(config.text).cast(pa.large_string())
-    except pa.ArrowException:
-        yield from _rows_apart(batch, first, extent, config)
+        things = list(_parquet_batch(batch, first, extent, config))
+    except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
+        if batch.num_rows == 1:
+            yield _bad_row(batch, first, config, error)
+            return
+        half = batch.num_rows // 2
+        # `take` copies: a slice of nested columns would be validated with its neighbours.
+        yield from _parquet_rows(batch.take(pa.array(range(half))), first, extent, config)
+        yield from _parquet_rows(batch.take(pa.array(range(half, batch.num_rows))), first + half, extent, config)
         return
-    missing = pc.is_null(text).to_pylist()
-    ids = _ids(batch, first, extent, config)
-    if any(missing):
-        for row, absent in enumerate(missing):
-            if absent:
-                yield Drop(ids[row], "no_text", offset=first + row)
-        keep = pa.array([not absent for absent in missing])
-        batch, text = batch.filter(keep), text.filter(keep)
-        ids = [key for key, absent in zip(ids, missing, strict=True) if not absent]
-        rows = [first + row for row, absent in enumerate(missing) if not absent]
-    else:
-        rows = list(range(first, first + batch.num_rows))
-    if not rows:
+    yield from things
+
+
+def _bad_row(batch: pa.RecordBatch, row: int, config: Config, error: Exception) -> Failure:
+    kind = "invalid_utf8" if "UTF8" in str(error) or isinstance(error, UnicodeError) else "unreadable_value"
+    column = batch.column(config.text)
+    raw = column.cast(pa.large_binary())[0].as_py() if _is_text(column.type) else None
+    return Failure(kind, f"row {row}: {_first_line(error)}", row, raw=raw or b"")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view())
+
+
+def _parquet_batch(batch: pa.RecordBatch, first: int, extent: Extent, config: Config) -> Iterator[Drop | Failure | pa.RecordBatch]:
+    column = batch.column(config.text)
+    is_text = _is_text(column.type)
+    text = column.cast(pa.large_string()) if is_text else pa.nulls(batch.num_rows, pa.large_string())
+    sizes = pc.fill_null(pc.binary_length(text), -1).to_pylist()
+    places: list[int] = []  # of the rows that become documents
+    fields: list[Fields] = []
+    # A Python loop over rows: 3 µs each and 1 µs a value. Arrow has no JSON writer that keeps every type.
+    for place, record in enumerate(batch.drop_columns([config.text]).to_pylist() if batch.num_columns > 1 else [{}] * batch.num_rows):
+        row = first + place
+        taken = _fields(_plain(record), row, extent, config)
+        if sizes[place] < 0:
+            found = "missing" if is_text or column[place].as_py() is None else str(column.type)
+            yield Drop(taken.id, "no_text", _no_text(config, found, list(record)), row)
+        elif sizes[place] > config.max_record_bytes:
+            yield Failure("too_large", f"a text of {sizes[place]:,} bytes; max_record_bytes is {config.max_record_bytes:,}", row)
+        else:
+            places.append(place)
+            fields.append(taken)
+    if not places:
         return
-    named = _named_columns(batch.schema.names, config)
-    others = [name for name in batch.schema.names if name != config.text and name not in named.values()]
-    columns: dict[str, pa.Array] = {
-        "id": pa.array(ids, pa.string()),
-        "source": pa.array([config.name] * len(rows)),
-        "kind": pa.array([config.kind or "table"] * len(rows)),
-        "text": text,
-        "lang": _strings(batch, named.get("lang")),
-        "licence": pc.fill_null(_strings(batch, named.get("licence")), config.licence)
-        if config.licence
-        else _strings(batch, named.get("licence")),
-        "url": _strings(batch, named.get("url")),
-        "created": pa.array([_when(value.as_py()) for value in batch.column(named["created"])], DOCUMENT.field("created").type)
-        if "created" in named
-        else pa.nulls(len(rows), DOCUMENT.field("created").type),
-        "origin": pa.array([{"file": extent.name, "offset": row} for row in rows], DOCUMENT.field("origin").type),
-        # A Python loop over rows: 1 µs a value. Arrow has no JSON writer that keeps every type.
-        "meta": pa.array([meta_json(_plain(record)) for record in batch.select(others).to_pylist()], pa.string()),
-    }
+    columns: dict[str, Any] = dict(zip(Fields._fields, zip(*fields, strict=True), strict=True))
+    columns["licence"] = [own or config.licence for own in columns["licence"]]
+    columns["source"] = [config.name] * len(places)
+    columns["kind"] = [config.kind or DEFAULT_KIND["tables"]] * len(places)
+    columns["origin"] = [{"file": extent.name, "offset": first + place} for place in places]
     arrays = []
     for field in DOCUMENT:
-        column = columns.get(field.name, pa.nulls(len(rows), field.type))
-        arrays.append(column.dictionary_encode() if pa.types.is_dictionary(field.type) and column.type == pa.string() else column)
+        if field.name == "text":
+            arrays.append(text if len(places) == len(text) else text.take(pa.array(places)))
+        elif pa.types.is_dictionary(field.type):
+            arrays.append(pa.array(columns.get(field.name, [None] * len(places)), pa.string()).dictionary_encode())
+        else:
+            arrays.append(pa.array(columns.get(field.name, [None] * len(places)), field.type))
     yield pa.RecordBatch.from_arrays(arrays, schema=DOCUMENT)
-
-
-def _rows_apart(batch: pa.RecordBatch, first: int, extent: Extent, config: Config) -> Iterator[Document | Drop | Failure]:
-    """The slow way through a batch that holds what cannot be text: row by row, so that only the bad ones are lost."""
-    binary = [
-        pa.binary() if pa.types.is_string(field.type) or pa.types.is_large_string(field.type) else field.type for field in batch.schema
-    ]
-    columns = {
-        field.name: batch.column(field.name).view(_as_binary(field.type)) if kind == pa.binary() else batch.column(field.name)
-        for field, kind in zip(batch.schema, binary, strict=True)
-    }
-    for row in range(batch.num_rows):
-        try:
-            record = {name: _decoded(column[row].as_py()) for name, column in columns.items()}
-        except UnicodeDecodeError as error:
-            yield Failure("invalid_utf8", f"row {first + row}: {error.reason}", first + row, raw=bytes(error.object[:256]))
-            continue
-        yield _document(_plain(record), first + row, None, extent, config)
-
-
-def _as_binary(kind: pa.DataType) -> pa.DataType:
-    return pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
-
-
-def _decoded(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _strings(batch: pa.RecordBatch, name: str | None) -> pa.Array:
-    if name is None:
-        return pa.nulls(batch.num_rows, pa.string())
-    column = batch.column(name)
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowException:
-        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
-
-
-def _ids(batch: pa.RecordBatch, first: int, extent: Extent, config: Config) -> list[str]:
-    named = _named_columns(batch.schema.names, config)
-    own = _strings(batch, named.get("id")).to_pylist()
-    return [f"{config.name}:{key}" if key else position_id(extent.hash, first + row) for row, key in enumerate(own)]
 
 
 # -- a record ----------------------------------------------------------------------------------------------------------------------
@@ -411,31 +420,65 @@ def _named_columns(columns: list[str], config: Config) -> dict[str, str]:
     return named
 
 
-def _document(record: dict[str, Any], offset: int, length: int | None, extent: Extent, config: Config) -> Document | Drop:
+class Fields(NamedTuple):
+    """What a record says beside its text."""
+
+    id: str
+    lang: str | None
+    licence: str | None
+    url: str | None
+    created: dt.datetime | None
+    meta: str
+
+
+def _fields(record: dict[str, Any], position: int, extent: Extent, config: Config) -> Fields:
+    """The fields of a record without its text, which is taken apart. What is not what its column's name says stays in `meta`."""
     named = _named_columns(list(record), config)
-    taken = {field: record.pop(name) for field, name in named.items()}
+    taken = {field: record[name] for field, name in named.items()}
+    created = _when(taken.get("created"))
+    lang, licence, url = (value if isinstance(value := taken.get(field), str) and value else None for field in ("lang", "licence", "url"))
+    own = _own_id(taken.get("id"))
+    used = {"id": own, "lang": lang, "licence": licence, "url": url, "created": created}
+    for field, name in named.items():
+        if used[field] is not None or taken[field] in (None, ""):
+            del record[name]
+    key = position_id(extent.hash, position) if own is None else f"{config.name}:{own}"
+    return Fields(key, lang, licence, url, created, meta_json(record))
+
+
+def _own_id(value: Any) -> str | None:
+    """An id column's value as text. pandas turns integers into floats where one is missing; any other float is no identity."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1 << 53 else None
+    return None if value is None or value == "" else str(value)
+
+
+def _document(record: dict[str, Any], offset: int, length: int | None, extent: Extent, config: Config) -> Document | Drop:
+    columns = list(record)
     text = record.pop(config.text, None)
-    key = taken.get("id")
-    own_id = f"{config.name}:{key}" if key not in (None, "") else position_id(extent.hash, offset)
+    taken = _fields(record, offset, extent, config)
     if not isinstance(text, str):
         found = "missing" if text is None else type(text).__name__
-        evidence = orjson.dumps({"column": config.text, "found": found, "columns": list(record)[:20]}).decode()
-        return Drop(own_id, "no_text", evidence, offset, length)
-    created = _when(taken.get("created"))
-    if created is None and taken.get("created") is not None:
-        record[named["created"]] = taken["created"]  # not a time we can read: it stays what it was
-    lang, licence, url = (value if isinstance(value := taken.get(field), str) and value else None for field in ("lang", "licence", "url"))
+        return Drop(taken.id, "no_text", _no_text(config, found, columns), offset, length)
     return Document(
-        own_id, text, offset, length, lang=lang, licence=licence, url=url, created=created, meta=meta_json(record)
+        taken.id, text, offset, length, lang=taken.lang, licence=taken.licence, url=taken.url, created=taken.created, meta=taken.meta
     )  # fmt: skip
 
 
+def _no_text(config: Config, found: str, columns: list[str]) -> str:
+    return orjson.dumps({"column": config.text, "found": found, "columns": [name for name in columns if name != config.text][:20]}).decode()
+
+
 def _when(value: Any) -> dt.datetime | None:
-    """A time from ISO 8601, epoch seconds or milliseconds, or a datetime; naive ones are taken as UTC."""
+    """A time from ISO 8601, epoch seconds or milliseconds, or a datetime; naive ones are taken as UTC. A number below 10^8 (1973) is more
+    likely a year, a count or a date such as 20200131, and is no time; the text "20200131" is ISO 8601."""
     try:
         if isinstance(value, str):
-            value = dt.datetime.fromisoformat(value.strip()) if not value.strip().isdigit() else int(value)
+            value = value.strip()
+            value = int(value) if value.isdecimal() and len(value) != 8 else dt.datetime.fromisoformat(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if abs(value) < 1e8:
+                return None
             value = dt.datetime.fromtimestamp(value / 1000 if abs(value) > 1e11 else value, dt.UTC)
         if isinstance(value, dt.datetime):
             return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
@@ -450,7 +493,7 @@ def _plain(value: Any) -> Any:
     """`value` with what JSON cannot hold written as text."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # a map column's entries are tuples
         return [_plain(inner) for inner in value]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
