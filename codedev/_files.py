@@ -101,16 +101,16 @@ def _glob(folder: str, parts: tuple[str, ...]) -> Iterator[str]:
             return
     try:
         with os.scandir(folder) as entries:
-            listed = sorted((entry.name, entry.is_dir(), entry.is_dir(follow_symlinks=False)) for entry in entries)
+            listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     except OSError:
         yield folder
         return
-    for name, is_folder, is_real_folder in listed:
+    for name, is_folder in listed:
         path = os.path.join(folder, name)
         if part == "**":
-            if is_real_folder and not name.startswith("."):
+            if is_folder and not name.startswith("."):
                 yield from _glob(path, parts)
-        elif fnmatchcase(name, part) and (is_folder or not rest) and not (name.startswith(".") and not part.startswith(".")):
+        elif fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")) and (not rest or os.path.isdir(path)):
             yield from _glob(path, tuple(rest))
 
 
@@ -248,6 +248,8 @@ class _Streams(io.RawIOBase):
     def __init__(self, file: BinaryIO, codec: str) -> None:
         self._file = file
         self._padding = b"\0" if codec == "xz" else b""  # what may stand between streams
+        # Bytes of output at a time. Zstandard's takes no bound: 4 KB of its input unfold into 128 MB at the very most, of bz2 into 4 GB.
+        self._most = () if codec == "zstd" else (1 << 20,)
         self._open_stream = _opener(codec)
         self._stream: Any = None
         self._input = self._output = b""
@@ -258,25 +260,31 @@ class _Streams(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while self._given == len(self._output):
-            # 4 KB of input unfold into 128 MB at the very most.
-            self._input = self._input or self._file.read(4096)
-            if not self._input:
-                if self._stream is not None:
-                    raise EOFError("the last compressed stream is cut off")
+            if not self._fill():
                 return 0
-            if self._stream is None:
-                self._input = self._input.lstrip(self._padding) if self._padding else self._input
-                if not self._input:
-                    continue
-                self._stream = self._open_stream()
-            self._output, self._given = self._stream.decompress(self._input), 0
-            self._input = b""
-            if self._stream.eof:
-                self._input, self._stream = self._stream.unused_data or b"", None
         count = min(len(buffer), len(self._output) - self._given)
         buffer[:count] = self._output[self._given : self._given + count]
         self._given += count
         return count
+
+    def _fill(self) -> bool:
+        """Decompress a little more, which may be nothing yet; False at the end."""
+        if not self._input and getattr(self._stream, "needs_input", True):
+            self._input = self._file.read(4096)
+            if not self._input:
+                if self._stream is not None:
+                    raise EOFError("the last compressed stream is cut off")
+                return False
+        if self._stream is None:
+            self._input = self._input.lstrip(self._padding) if self._padding else self._input
+            if not self._input:
+                return True
+            self._stream = self._open_stream()
+        self._output, self._given = self._stream.decompress(self._input, *self._most), 0
+        self._input = b""
+        if self._stream.eof:
+            self._input, self._stream = self._stream.unused_data or b"", None
+        return True
 
 
 def is_damage(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from codedev._run import Progress, no_progress
@@ -102,15 +102,17 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(columns):
         numeric = any(isinstance(row[place], int | float) and not isinstance(row[place], bool) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console()
-    # Into a file or a pipe nothing is folded for want of width.
-    (console if console.is_terminal else Console(width=200)).print(table)
+    if not console.is_terminal:
+        console = Console(width=200)  # into a file or a pipe nothing is folded for want of width
+    console.print(Text(title, style="bold"))
+    console.print(table)
 
 
 def _cell(value: Any) -> str:
@@ -148,19 +150,6 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
         f"records {totals['records']:,} = kept {totals['documents']:,} + dropped {totals['dropped']:,} + errors {totals['errors']:,}"
         f"    raw {size(totals['bytes_in'])} -> text {size(totals['text_bytes'])}"
     )
-
-
-def train_progress(progress: Progress) -> Callable[[dict[str, Any]], None]:
-    """Rows of metrics as progress: the step, the loss, the speed."""
-    latest = ""
-
-    def on_step(row: dict[str, Any]) -> None:
-        nonlocal latest
-        if "loss" in row:
-            latest = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
-        progress("train", row["step"], row["steps"], latest)
-
-    return on_step
 
 
 def print_tokens(out: str, result: dict[str, Any]) -> None:

@@ -392,12 +392,12 @@ def train_command(recipe: Path, overrides: tuple[str, ...], as_json: bool, quiet
              torchrun --nproc-per-node 8 -m codedev train train.yaml
     """
     from codedev._recipe import load
-    from codedev._terminal import train_progress, watch
+    from codedev._terminal import watch
     from codedev.train import TrainRecipe, run
 
     loaded = load(recipe, TrainRecipe, overrides)
     with watch(quiet=quiet or as_json or int(os.environ.get("RANK", "0")) > 0) as progress:
-        result = run(loaded, recipe.resolve().parent, on_step=train_progress(progress), progress=progress)
+        result = run(loaded, recipe.resolve().parent, progress=progress)
     if int(os.environ.get("RANK", "0")) > 0:
         return
     if as_json:

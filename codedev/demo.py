@@ -15,7 +15,7 @@ import yaml
 
 from codedev._errors import InputError
 from codedev._run import read_json
-from codedev._terminal import note, print_table, print_tokens, print_waterfall, train_progress, watch
+from codedev._terminal import note, print_table, print_tokens, print_waterfall, watch
 from codedev.corpus import recipe as corpus_recipes
 from codedev.corpus.build import build
 from codedev.tokenize.build import tokenize_corpus
@@ -24,7 +24,7 @@ from codedev.tokenize.train import train_tokenizer
 VOCAB_SIZE = 4096
 SEQ_LEN = 256
 HOLDOUT = 0.03
-PROMPT = "def read_json(path):\n"
+PROMPT = "class Reader:\n    def __init__(self"
 
 
 def run_demo(out: Path, workers: int) -> None:
@@ -58,17 +58,17 @@ def run_demo(out: Path, workers: int) -> None:
     from codedev.train import TrainRecipe, run
 
     with watch() as progress:
-        trained = run(load(out / "train.yaml", TrainRecipe), out.resolve(), on_step=train_progress(progress), progress=progress)
+        trained = run(load(out / "train.yaml", TrainRecipe), out.resolve(), progress=progress)
     bits = trained["bits_per_byte"]
     gzip_bits = _gzip_bits(out)
     rows = [["untrained model", bits["before"]], ["gzip -9, each document alone", gzip_bits], ["trained model", bits["after"]]]
     print_table("Held-out documents, bits per byte (8 = no compression)", ["", "bits per byte"], rows)
     print(f"{trained['parameters']:,} parameters, {trained['tokens_seen']:,} tokens in {trained['seconds']:.0f} s")
 
-    _step(5, f"text: codedev generate {out}/run/model --prompt {PROMPT!r} --temperature 0.6")
+    _step(5, f"text: codedev generate {out}/run/model --prompt ${PROMPT!r} --temperature 0.4")
     from codedev.train.generate import generate
 
-    print(PROMPT + generate(out / "run" / "model", PROMPT, max_new_tokens=96, temperature=0.6, top_p=0.95, seed=0))
+    print(PROMPT + generate(out / "run" / "model", PROMPT, max_new_tokens=96, temperature=0.4, top_p=0.95, seed=0))
 
     note(f"\nDone in {time.monotonic() - started:.0f} s. Everything lies under {out}/")
     print(f"The data-quality report: {(out / 'corpus' / 'report' / 'index.html').resolve()}")

@@ -51,8 +51,8 @@ def test_a_run_from_end_to_end(base: Path) -> None:
     wanted = recipe(data__eval="shards/heldout", run__steps=20, run__save_every=4, run__eval_every=10, run__keep=2, run__peak_flops=1e12)
     ticks: list[tuple[str, int, int | None]] = []
     result = run(wanted, base, seen.append, lambda *tick: ticks.append(tick))
-    assert [done for what, done, total in ticks if (what, total) == ("train", 20)] == list(range(1, 21))
-    assert [done for what, done, total in ticks if (what, total) == ("evaluate", 9)] == [8, 9] * 3
+    assert [done for what, done, total, *_ in ticks if (what, total) == ("train", 20)] == list(range(1, 21))
+    assert [done for what, done, total, *_ in ticks if (what, total) == ("evaluate", 9)] == [8, 9] * 3
     rows = read_metrics(base / "run")
     assert [row["step"] for row in rows] == [0, *range(1, 11), 10, *range(11, 21), 20]
     assert [{k: v for k, v in row.items() if k != "steps"} for row in seen] == rows

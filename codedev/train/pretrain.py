@@ -100,7 +100,7 @@ def _train(
     task = loop.Task(wrapped, forward, loop.next_token_loss, optimizer, shards, place, plan, recipe.optim, peak, **sizes)
     for reached, row in loop.train(task, state):
         state = reached
-        progress("train", state.step, plan.steps)
+        progress("train", state.step, plan.steps, f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s")
         last = state.step == plan.steps
         if last or state.step % recipe.run.log_every == 0:
             note(row)

@@ -147,7 +147,7 @@ def _lines(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[Line | Fail
     at = extent.start
     if at > 0:  # a line belongs to the extent in which it starts: the one running into this extent is not ours
         stream.seek(at - 1)
-        at += _skip_line(stream) - 1
+        at += _skip_line(stream, extent.end - at + 1) - 1
     while extent.end < 0 or at < extent.end:
         start = at
         try:
@@ -171,10 +171,10 @@ def _lines(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[Line | Fail
         yield start, line
 
 
-def _skip_line(stream: BinaryIO) -> int:
-    """Bytes of what is left of the line; streams over a long one."""
+def _skip_line(stream: BinaryIO, most: int) -> int:
+    """Bytes of what is left of the line; of one longer than `most`, some number beyond that."""
     length = 0
-    while part := stream.readline(_BLOCK):
+    while (part := stream.readline(_BLOCK)) and length <= most:
         length += len(part)
         if part.endswith(b"\n"):
             break
