@@ -56,18 +56,46 @@ def plant(base: Path, *paths: str) -> None:
         (base / path).write_bytes(path.encode())
 
 
-TREE = ("a.jsonl", "b.csv", "d/a.jsonl", "d/e/a.jsonl", "d/e/b.csv", "z/.hidden", "z/.dir/a.jsonl", ".h/a.jsonl", "z/[x].jsonl", "Ü/é.jsonl")
+TREE = (
+    "a.jsonl",
+    "b.csv",
+    "d/a.jsonl",
+    "d/e/a.jsonl",
+    "d/e/b.csv",
+    "z/.hidden",
+    "z/.dir/a.jsonl",
+    ".h/a.jsonl",
+    "z/[x].jsonl",
+    "Ü/é.jsonl",
+)
 
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*", "*.jsonl", "**/*.jsonl", "**/a.jsonl", "d/**", "d/**/*.csv", "**/e/*", "*/*", "?.csv", "[ab].*", "z/.*/*", ".*/*", "Ü/*", "**/[!a].*"],
+    [
+        "*",
+        "*.jsonl",
+        "**/*.jsonl",
+        "**/a.jsonl",
+        "d/**",
+        "d/**/*.csv",
+        "**/e/*",
+        "*/*",
+        "?.csv",
+        "[ab].*",
+        "z/.*/*",
+        ".*/*",
+        "Ü/*",
+        "**/[!a].*",
+    ],
 )
 def test_globs_against_the_standard_library(tmp_path: Path, pattern: str) -> None:
     plant(tmp_path, *TREE)
     expected = set()
     for match in glob.glob(str(tmp_path / pattern), recursive=True):
-        inside = [match] if os.path.isfile(match) else [p for p in glob.glob(f"{glob.escape(match)}/**", recursive=True) if os.path.isfile(p)]
+        inside = (
+            [match] if os.path.isfile(match) else [p for p in glob.glob(f"{glob.escape(match)}/**", recursive=True) if os.path.isfile(p)]
+        )
         expected |= {os.path.relpath(path, tmp_path) for path in inside}
     found = names(pattern, base=tmp_path)
     assert set(found) == expected
@@ -362,7 +390,10 @@ def test_memory_urls(tmp_path: Path) -> None:
     try:
         found = list(_files.expand(("memory://codedev",), tmp_path))
         assert [f.path for f in found] == ["memory://codedev/a.jsonl.gz", "memory://codedev/d/b.jsonl", "memory://codedev/d/c.csv"]
-        assert [f.path for f in _files.expand(("memory://codedev/d/*.csv", "memory://codedev/d"), tmp_path)] == [found[2].path, found[1].path]
+        assert [f.path for f in _files.expand(("memory://codedev/d/*.csv", "memory://codedev/d"), tmp_path)] == [
+            found[2].path,
+            found[1].path,
+        ]
         assert found[1].size == len(TEXT)
         with _files.open_decompressed(found[0].path) as file:
             assert file.read() == TEXT
@@ -418,7 +449,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
         if not head:
             self.wfile.write(body)
 
-    def log_message(self, format: str, *arguments: object) -> None:
+    def log_message(self, *_: object) -> None:  # type: ignore[override]
         pass
 
 

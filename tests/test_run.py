@@ -21,13 +21,18 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
+def interrupted_write(path: Path, failure: type[BaseException]) -> None:
+    with _run.atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "a.json"
     _run.write_text(path, "old")
     for failure in (ValueError, KeyboardInterrupt, SystemExit):
-        with pytest.raises(failure), _run.atomic_write(path) as temporary:
-            temporary.write_text("half")
-            raise failure
+        with pytest.raises(failure):
+            interrupted_write(path, failure)
         assert path.read_text() == "old"
         assert listing(tmp_path) == ["sub", "sub/a.json"]
     with pytest.raises(FileNotFoundError), _run.atomic_write(path):
@@ -70,7 +75,7 @@ def test_sweeping_removes_what_a_kill_left_and_no_more(tmp_path: Path) -> None:
 
 
 def test_json_is_canonical(tmp_path: Path) -> None:
-    pair = namedtuple("pair", "a b")  # noqa: PYI024
+    pair = namedtuple("pair", "a b")
     _run.write_json(tmp_path / "a.json", {"b": 1, "a": {"y": "é", "x": (1, 2)}})
     assert (tmp_path / "a.json").read_bytes() == (
         b'{\n  "a": {\n    "x": [\n      1,\n      2\n    ],\n    "y": "\xc3\xa9"\n  },\n  "b": 1\n}\n'
@@ -119,7 +124,9 @@ def test_receipts(tmp_path: Path) -> None:
     assert _run.read_receipt(path) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", "{}", '{"outputs": 3}', '{"outputs": {"a": 1}}', '{"outputs": [1]}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", "null", "{}", '{"outputs": 3}', '{"outputs": {"a": 1}}', '{"outputs": [1]}', "\xff"]
+)
 def test_a_broken_receipt_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "r.json").write_text(content, encoding="latin-1")
     assert _run.read_receipt(tmp_path / "r.json") is None

@@ -14,4 +14,6 @@ def text_buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     if rows == 0 or offsets is None:
         return np.frombuffer(b"", np.uint8), np.frombuffer(bytes(8), np.int64)
     positions = np.frombuffer(offsets, np.int64, rows + 1, texts.offset * 8)
-    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.frombuffer(b"", np.uint8), positions
+    content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.frombuffer(b"", np.uint8)
+    positions.flags.writeable = content.flags.writeable = False  # Arrow's arrays never change
+    return content, positions

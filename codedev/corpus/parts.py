@@ -5,9 +5,10 @@ Row groups are cut by row count and text bytes, and each one's dictionary column
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,21 +21,52 @@ ROW_GROUP_ROWS = 4096
 ROW_GROUP_BYTES = 16 << 20  # of text
 
 
-def regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of `batches` in tables of at most ROW_GROUP_ROWS rows, cut after the row whose text passes ROW_GROUP_BYTES."""
-    held: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in batches:
-        while batch.num_rows:
-            taken, taken_bytes = _fitting(batch, ROW_GROUP_ROWS - rows, ROW_GROUP_BYTES - size)
-            held.append(batch.slice(0, taken))
-            rows, size = rows + taken, size + taken_bytes
+class PartWriter:
+    """One Parquet file, written atomically when the `with` block ends well; no rows, no file.
+
+    With `regrouped=False` each batch becomes a row group as it is: for tables that are read side by side with another.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, regrouped: bool = True) -> None:
+        self.rows = 0
+        self._path, self._schema, self._regrouped = path, schema, regrouped
+        self._held: list[pa.RecordBatch] = []
+        self._held_rows = self._held_bytes = 0
+        self._files = contextlib.ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        if not self._regrouped:
+            self._held = [batch] if batch.num_rows else []
+            self._flush()
+        while self._regrouped and batch.num_rows:
+            taken, taken_bytes = _fitting(batch, ROW_GROUP_ROWS - self._held_rows, ROW_GROUP_BYTES - self._held_bytes)
+            self._held.append(batch.slice(0, taken))
+            self._held_rows, self._held_bytes = self._held_rows + taken, self._held_bytes + taken_bytes
             batch = batch.slice(taken)
-            if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
-                yield _encoded(pa.Table.from_batches(held), schema)
-                held, rows, size = [], 0, 0
-    if held:
-        yield _encoded(pa.Table.from_batches(held), schema)
+            if self._held_rows >= ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        table = _encoded(pa.Table.from_batches(self._held), self._schema)
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
+        if self._writer is None:
+            temporary = self._files.enter_context(atomic_write(self._path))
+            self._writer = self._files.enter_context(pq.ParquetWriter(temporary, self._schema, compression="zstd", compression_level=3))
+        self._writer.write_table(table, row_group_size=table.num_rows)
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
+            self._flush()
+            if self._writer is None:
+                self._path.unlink(missing_ok=True)
+        self._files.__exit__(*error)
 
 
 def _fitting(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> tuple[int, int]:
@@ -57,20 +89,11 @@ def _encoded(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def write_part(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, *, regrouped: bool = True) -> int:
-    """Write the rows to one Parquet file, atomically; no rows, no file. Returns the number of rows.
-
-    With `regrouped=False` each batch becomes a row group as it is: for tables that are read side by side with another."""
-    tables = regroup(batches, schema) if regrouped else (_encoded(pa.Table.from_batches([batch]), schema) for batch in batches)
-    first = next(tables, None)
-    if first is None:
-        path.unlink(missing_ok=True)
-        return 0
-    rows = 0
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=3) as writer:
-        for table in itertools.chain([first], tables):
-            writer.write_table(table, row_group_size=table.num_rows)
-            rows += table.num_rows
-    return rows
+    """Write all rows of `batches`; returns their number. See PartWriter."""
+    with PartWriter(path, schema, regrouped=regrouped) as part:
+        for batch in batches:
+            part.add(batch)
+    return part.rows
 
 
 def read_part(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -21,7 +21,10 @@ Records = Callable[[Extent, SourceConfig, Path], Iterator[Document | Drop | Fail
 
 
 class Reader:
-    """Batches of documents from extents; what is no document is kept aside. `counts` balances: rows_in = rows_out + drops + errors."""
+    """Batches of documents from extents; what is no document is kept aside until it is asked for.
+
+    `counts` balances in the end: rows_in = rows_out + drops + errors.
+    """
 
     def __init__(self, config: SourceConfig, base: Path) -> None:
         self.counts: Counter[str] = Counter()
@@ -33,7 +36,8 @@ class Reader:
         self._drops: list[tuple[Extent, Drop]] = []
         self._failures: list[tuple[Extent, Failure]] = []
 
-    def batches(self, extents: Iterable[Extent]) -> Iterator[pa.RecordBatch]:
+    def batches(self, extents: Iterable[Extent], drain: Callable[[], None] | None = None) -> Iterator[pa.RecordBatch]:
+        """`drain` is called whenever BATCH_ROWS drops and failures have gathered: it should take them."""
         held: list[tuple[Extent, Document]] = []
         size = 0
         for extent in extents:
@@ -57,6 +61,8 @@ class Reader:
                         self._drops.append((extent, record))
                     case Failure():
                         self._fail(extent, record)
+                if drain and len(self._drops) + len(self._failures) >= BATCH_ROWS:
+                    drain()
         yield from self._flush(held)
 
     def _fail(self, extent: Extent, failure: Failure) -> None:
@@ -81,6 +87,7 @@ class Reader:
         yield batch
 
     def drop_batches(self) -> Iterator[pa.RecordBatch]:
+        """The drops since the last call, in one batch of the DROPPED schema; none, no batch."""
         if not self._drops:
             return
         drops = [drop for _, drop in self._drops]
@@ -95,9 +102,11 @@ class Reader:
             "reason": [drop.reason for drop in drops],
             "evidence": [drop.evidence for drop in drops],
         }
+        self._drops = []
         yield _batch(columns, DROPPED_PART, len(drops))
 
     def failure_batches(self) -> Iterator[pa.RecordBatch]:
+        """The failures since the last call, in one batch of the ERROR schema; none, no batch."""
         if not self._failures:
             return
         failures = [failure for _, failure in self._failures]
@@ -110,6 +119,7 @@ class Reader:
             "message": [_storable(failure.message) for failure in failures],
             "raw": [failure.raw[:RAW_PREFIX] for failure in failures],
         }
+        self._failures = []
         yield _batch(columns, ERROR, len(failures))
 
 

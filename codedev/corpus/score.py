@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import xxhash
 from codedev._run import read_receipt, write_receipt
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import ERROR
-from codedev.corpus.parts import write_part
+from codedev.corpus.parts import PartWriter
 from codedev.corpus.records import Reader
 from codedev.corpus.unit import DROPPED_PART, IDENTITY, SCORED, Context, Unit, score_key, scoring_stages
 from codedev.kernels.squeeze import squeeze
@@ -30,26 +29,29 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     reader = Reader(context.recipe.sources[unit.source], context.base)
     stages = scoring_stages(context.recipe)
     changed: Counter[str] = Counter()  # what normalisation rewrote
+    paths = [stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")]
+    with PartWriter(paths[0], SCORED) as documents, PartWriter(paths[1], DROPPED_PART) as dropped, PartWriter(paths[2], ERROR) as errors:
 
-    def scored() -> Iterator[pa.RecordBatch]:
-        for batch in reader.batches(unit.extents):
+        def drain() -> None:
+            for batch in reader.drop_batches():
+                dropped.add(batch)
+            for batch in reader.failure_batches():
+                errors.add(batch)
+
+        for batch in reader.batches(unit.extents, drain):
             for name, _, stage in stages:
                 batch, counted = stage(batch)
                 if name == "normalise":
                     changed.update(counted)
-            yield with_identity(batch)
-
-    paths = {suffix: stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")}
-    rows = write_part(paths[".parquet"], scored(), SCORED)
-    write_part(paths[".dropped.parquet"], reader.drop_batches(), DROPPED_PART)
-    write_part(paths[".errors.parquet"], reader.failure_batches(), ERROR)
+            documents.add(with_identity(batch))
+        drain()
     facts = {
         "key": key,
-        "rows": rows,
+        "rows": documents.rows,
         "bytes_in": sum(extent.size for extent in unit.extents),
         "counts": {"read": reader.counts, "normalise": changed},
     }
-    return write_receipt(receipt_path, [path for path in paths.values() if path.exists()], facts)
+    return write_receipt(receipt_path, [path for path in paths if path.exists()], facts)
 
 
 def with_identity(batch: pa.RecordBatch) -> pa.RecordBatch:

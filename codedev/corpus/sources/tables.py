@@ -147,7 +147,7 @@ def _lines(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[Line | Fail
     at = extent.start
     if at > 0:  # a line belongs to the extent in which it starts: the one running into this extent is not ours
         stream.seek(at - 1)
-        at += _skip_line(stream, extent.end - at + 1) - 1
+        at += _skip_line(stream, extent.end - at + 1 if extent.end >= 0 else 1 << 62) - 1
     while extent.end < 0 or at < extent.end:
         start = at
         try:
@@ -174,7 +174,7 @@ def _lines(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[Line | Fail
 def _skip_line(stream: BinaryIO, most: int) -> int:
     """Bytes of what is left of the line; of one longer than `most`, some number beyond that."""
     length = 0
-    while (part := stream.readline(_BLOCK)) and length <= most:
+    while length <= most and (part := stream.readline(min(_BLOCK, most - length + 1))):
         length += len(part)
         if part.endswith(b"\n"):
             break
