@@ -1,7 +1,9 @@
 # make setup | demo | test | check | bench. Each makes the environment first and is quick when it is there.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= train,dev
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test check bench clean
@@ -11,9 +13,9 @@ setup: $(STAMP)
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "codedev needs Python 3.11 or newer: make PYTHON=python3.11 setup" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[train,dev]'
+	$(PIP) install -c constraints.txt hatchling editables
+	case ',$(EXTRAS),' in *,train,*) $(PIP) install torch==2.13.0;; esac
+	$(PIP) install --no-build-isolation -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: setup
