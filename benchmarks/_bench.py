@@ -187,6 +187,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine()),
         "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),  # processes that want a core already: beside others, rates are lower
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "python": platform.python_version(),
         "packages": versions,
@@ -223,10 +224,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def write_json(path: Path, name: str, arguments: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """`rows` with the machine they were measured on."""
+def write_json(path: Path, name: str, machine: dict[str, Any], arguments: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """`rows` with the `machine()` they were measured on, asked before the first of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = {"format": "codedev.bench/1", "benchmark": name, "machine": machine(), "arguments": arguments, "rows": _rounded(rows)}
+    result = {"format": "codedev.bench/1", "benchmark": name, "machine": machine, "arguments": arguments, "rows": _rounded(rows)}
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 

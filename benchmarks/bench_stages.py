@@ -4,7 +4,7 @@
 
 Works on MB megabytes of the source trees under DATA/code (whole files, taken from all trees by a hash of their paths) and on the largest
 web archives under DATA/web, repeated. Each stage runs in a process of its own, single-threaded (see _bench.py); its inputs are made
-once (see _inputs.py) and come from the page cache. MB are 10**6 bytes. 100 MB take 4 to 5 minutes, 5 MB one.
+once (see _inputs.py) and come from the page cache. MB are 10**6 bytes. 100 MB take 3.5 minutes of CPU, 5 MB one.
 """
 
 from __future__ import annotations
@@ -540,18 +540,18 @@ def _child(word: str, work: str, arguments: argparse.Namespace) -> dict[str, Any
     if arguments.profile:
         print_profile(case)
         return {}
-    return measure(case, budget=max(1.0, min(24.0, arguments.mb / 4)))
+    return measure(case, budget=max(1.0, min(15.0, 0.15 * arguments.mb)))
 
 
 def _run(work: str, arguments: argparse.Namespace) -> None:
     script = str(Path(__file__).resolve())
     options = ["--data", str(arguments.data.resolve()), "--mb", str(arguments.mb)]
+    about = machine()
     facts = in_child(script, "--child", "prepare", work, *options)
     if arguments.profile:
         in_child(script, "--child", arguments.profile, work, *options, "--profile", arguments.profile)
         return
-    about = machine()
-    print(f"{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB. Python {about['python']}, ", end="")
+    print(f"{about['cpu']}, {about['cores']} cores, load {about['load']}, {about['memory_gb']} GB. Python {about['python']}, ", end="")
     print(", ".join(f"{name} {version}" for name, version in about["packages"].items()))
     print(
         f"{facts['files']:,} source files of {facts['raw_mb']:.1f} MB; {facts['read_mb']:.1f} MB of text in them, "
@@ -564,7 +564,7 @@ def _run(work: str, arguments: argparse.Namespace) -> None:
             rows.append({"stage": word, **in_child(script, "--child", word, work, *options)})
             print_row(title, rows[-1])
     if arguments.json:
-        write_json(arguments.json, "stages", facts, rows)
+        write_json(arguments.json, "stages", about, facts, rows)
 
 
 if __name__ == "__main__":

@@ -59,24 +59,15 @@ def main() -> None:
     except CodedevError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
-    except SystemExit as stop:  # click's answer to a broken pipe
-        if not isinstance(stop.__context__, BrokenPipeError):
-            raise
-        code = _reader_gone()
-    except BrokenPipeError:
-        code = _reader_gone()
+    except (BrokenPipeError, SystemExit):  # click exits where a pipe breaks, and outside its standalone mode nowhere else
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0  # the reader of our output, `head` for one, has what it wanted
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         print(f"error: {printable(str(error))}. Make room and run the same command again: finished work is kept", file=sys.stderr)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _reader_gone() -> int:
-    """The reader of our output, `head` for one, has what it wanted."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -410,10 +401,10 @@ def train_command(recipe: Path, overrides: tuple[str, ...], as_json: bool, quiet
 @cli.command()
 @click.argument("model", type=_PATH)
 @click.option("--prompt", default="", help="The text to go on from; '-' reads it from stdin.")
-@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="At most so many tokens are made.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 = always the most probable token.")
-@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True, help="Choose among tokens of this much probability.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice.")
 def generate(model: Path, prompt: str, max_tokens: int, temperature: float, top_p: float, seed: int) -> None:
     """Go on from a prompt with a trained MODEL.
 

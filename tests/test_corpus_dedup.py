@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def found_by_brute_force(sources: Sources, *, exact: bool) -> dict[int, dict[str
             changes[at] = {"stage": "identity", "reason": "duplicate_id", "evidence": {"duplicate_of": row.id}}
             standing.append(at)  # it still stands before the next one of its id
             continue
-        if same_id:
+        if same_id or re.search("~[0-9a-f]{16}\\Z", row.id):
             ids[at] = f"{row.id}~{text_hash(row.text)[0]:016x}"
             changes[at] = {"new_id": ids[at]}
         standing.append(at)
@@ -94,16 +95,17 @@ def found_by_brute_force(sources: Sources, *, exact: bool) -> dict[int, dict[str
     return changes
 
 
+TAKEN = f"a~{text_hash('t')[0]:016x}"  # what another "a" would be called, were its text "t"
 rows = st.builds(
     Row,
-    st.sampled_from(["a", "b", "B", "é", "𝒳", "a~", "", 'q"\\']),
+    st.sampled_from(["a", "b", "B", "é", "𝒳", "a~", "", 'q"\\', TAKEN, f"{TAKEN}~{'0' * 16}", f"{TAKEN}\n"]),
     st.sampled_from(["t", "u", "v", ""]),
     st.sampled_from([False] * 5 + [True]),
 )
 sources = st.lists(st.lists(st.lists(rows, max_size=6), max_size=3), max_size=4)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sources, st.booleans(), st.sampled_from([1 << 40, 3000, 700, 300]))
 def test_against_brute_force(tmp_path: Path, sources: Sources, exact: bool, memory: int) -> None:
     found, _ = found_by_codedev(tmp_path / "d", sources, exact=exact, memory=memory)
@@ -118,6 +120,14 @@ def test_ids_end_unique_and_texts_end_unique(tmp_path: Path) -> None:
     assert parts == 15
     kept = [(changes.get(at, {}).get("new_id", row.id), row.text) for at, row in enumerate(table) if "reason" not in changes.get(at, {})]
     assert len({key for key, _ in kept}) == len({text for _, text in kept}) == len(kept) == len({row.text for row in table})
+
+
+def test_no_input_can_take_an_id_from_another(tmp_path: Path) -> None:
+    table = [Row("a", "u"), Row("a", "t"), Row(TAKEN, "v"), Row(f"{TAKEN}~{text_hash('v')[0]:016x}", "w")]
+    changes, _ = found_by_codedev(tmp_path / "d", [[table]], exact=False, memory=1 << 30)
+    kept = [changes.get(at, {}).get("new_id", row.id) for at, row in enumerate(table)]
+    assert len(set(kept)) == 4
+    assert kept[:2] == ["a", TAKEN]
 
 
 def test_the_earliest_source_wins_over_the_least_id(tmp_path: Path) -> None:

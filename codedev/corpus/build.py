@@ -6,6 +6,7 @@ the same command run again redoes only what is missing or changed, and ends with
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -74,6 +75,8 @@ def build(
 
 def _check_out(out: Path) -> None:
     """InputError when `out` holds something that is no corpus: what a build does not know there, it would remove or write over."""
+    if not os.fsencode(out.absolute()).decode("utf-8", "ignore") == str(out.absolute()):
+        raise InputError(f"{out}: Parquet files cannot be written below a name that is not UTF-8. Choose another --out")
     if not out.is_dir() or (out / ".work" / "plan.jsonl").is_file():
         return
     names = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))

@@ -1,7 +1,8 @@
 """Exact deduplication and unique ids: two barriers over all judged rows.
 
 identity  An id stands for one document. The same id and text again is dropped (`duplicate_id`); the same id with another text keeps
-          its document under a new id, the old one with 16 digits of the text's hash.
+          its document under a new id, the old one with `~` and 16 digits of the text's hash. An id that ends like that on its own
+          gets another ending, so that no input can take an id away from another.
 exact     Of documents with equal squeezed text (kernels/squeeze.py; 128-bit hash) one survives: that of the earliest source in the recipe,
           then with the least id. The others are dropped (`duplicate`) with the survivor's id as evidence.
 
@@ -31,6 +32,7 @@ CHANGE = pa.schema(
     ]
 )
 _ROW_BYTES = 300
+_LOOKS_NEW = pl.col("id").str.contains("~[0-9a-f]{16}$")
 
 
 def find_duplicates(judged: list[Path], first_rows: list[int], source_starts: list[int], out: Path, *, exact: bool, memory: int) -> int:
@@ -71,7 +73,7 @@ def _standing(judged: Iterable[Path], first_rows: list[int], column: str, part: 
 
 
 def _identity(rows: pl.DataFrame) -> pl.DataFrame:
-    again = rows.filter(pl.len().over("_id_hash") > 1).sort("row")
+    again = rows.filter((pl.len().over("_id_hash") > 1) | _LOOKS_NEW).sort("row")
     text = ("_text_high", "_text_low")
     again = again.with_columns(
         pl.col("row").first().over("id").alias("first_of_id"),
@@ -84,7 +86,7 @@ def _identity(rows: pl.DataFrame) -> pl.DataFrame:
         pl.struct(pl.col("id").alias("duplicate_of")).struct.json_encode().alias("evidence"),
         pl.lit(None, pl.String).alias("new_id"),
     )
-    renamed = again.filter((pl.col("row") == pl.col("first_of_text")) & (pl.col("row") != pl.col("first_of_id")))
+    renamed = again.filter((pl.col("row") == pl.col("first_of_text")) & ((pl.col("row") != pl.col("first_of_id")) | _LOOKS_NEW))
     digits = [f"{high:016x}" for high in renamed["_text_high"].to_list()]  # colliding ids alone: few
     renamed = renamed.select(
         "row",

@@ -75,7 +75,10 @@ def position_id(file_hash: str, position: int) -> str:
 
 
 def meta_json(meta: dict[str, object]) -> str:
-    """`meta` as canonical JSON: keys sorted, None left out."""
-    return orjson.dumps(
-        {key: value for key, value in meta.items() if value is not None}, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    ).decode()
+    """`meta` as canonical JSON: keys sorted, None left out, what JSON does not know as text. TypeError beyond 254 levels."""
+    known = {key: value for key, value in meta.items() if value is not None}
+    return orjson.dumps(known, default=_as_text, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

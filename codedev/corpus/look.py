@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,17 @@ def show(rows: list[dict[str, Any]], *, whole: bool) -> None:
                 console.print(Text(f"  {name}: {_short(value)}"), soft_wrap=True)
         if text:
             shown = text if whole or len(text) <= 600 else f"{text[:600]}… ({len(text):,} characters)"
-            console.print(Text("  | " + shown.replace("\n", "\n  | "), style="dim"), soft_wrap=True)
+            console.print(Text("  | " + visible(shown).replace("\n", "\n  | "), style="dim"), soft_wrap=True)
         console.print()
+
+
+# Controls but tab and line feed, and what turns the direction of writing: a terminal would obey them.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` as a terminal may show it: what it would take for a command as a backslash escape. Lines and letters stay as they are."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _short(value: Any) -> str:

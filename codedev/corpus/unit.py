@@ -79,9 +79,10 @@ def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
 def score_key(context: Context, unit: Unit) -> str:
     source = context.recipe.sources[unit.source]
     versions = [(name, version) for name, version, _ in scoring_stages(context.recipe)]
-    # `file` is where the bytes lie on this machine and decides nothing; `name` reaches the origin column.
+    # `file` is where the bytes lie on this machine and decides nothing; `name` reaches the origin column. What `paths` lead to, the
+    # extents say: a path more costs no new reading of the others.
     extents = [extent._replace(file="") for extent in unit.extents]
-    return content_key(__version__, source.model_dump(mode="json"), module_of(source.type).VERSION, versions, extents)
+    return content_key(__version__, source.model_dump(mode="json", exclude={"paths"}), module_of(source.type).VERSION, versions, extents)
 
 
 def judge_key(context: Context, scored: str) -> str:

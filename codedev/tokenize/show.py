@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from codedev.corpus.look import visible
+
 
 def show(found: dict[str, Any]) -> None:
     """Print what `trace` returned."""
@@ -13,7 +15,8 @@ def show(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
 
     def print_line(*parts: str | tuple[str, str]) -> None:
-        console.print(Text.assemble(*parts), soft_wrap=True)  # a Text: document text is never markup
+        shown = [visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
+        console.print(Text.assemble(*shown), soft_wrap=True)  # a Text: document text is never markup
 
     print_line(
         ("row ", "dim"), f"{found['row']:,}", (f" of {found['file']}: {found['tokens']:,} tokens, {found['padding']:,} padding", "dim")

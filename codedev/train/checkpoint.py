@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -27,6 +28,7 @@ from codedev.train import model as models
 from codedev.train.parallel import World, like, whole
 
 FORMAT = "codedev.checkpoint/1"
+_REMOVE = "Remove this checkpoint, and the run goes on from the one before"
 
 
 class State(NamedTuple):
@@ -84,18 +86,28 @@ def save_model(run_dir: Path, model: PreTrainedModel, tokenizer_file: Path, plac
 def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     """The state of a checkpoint and the `recipe` it was saved with."""
     data = read_json(path / "state.json")
-    if data.get("format") != FORMAT:
-        raise RunError(f"{path}: its format is {data.get('format')!r}, this version reads '{FORMAT}'. Begin again in another run.dir")
-    return State(data["step"], data["tokens_seen"]), data["recipe"]
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise RunError(f"{path}: its format is {found!r}, this version reads '{FORMAT}'. Begin again in another run.dir")
+    step, tokens_seen, recipe = (data.get(name) for name in ("step", "tokens_seen", "recipe"))
+    if not (isinstance(step, int) and path.name == f"step-{step:08d}" and isinstance(tokens_seen, int) and isinstance(recipe, dict)):
+        raise RunError(f"{path / 'state.json'}: is not as it was written. {_REMOVE}")
+    return State(step, tokens_seen), recipe
 
 
 def load_optimizer(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
     """The optimizer's state from a checkpoint, split as the parameters are."""
-    tensors = load_file(path / "optimizer.safetensors")
+    file = path / "optimizer.safetensors"
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file}: is missing or damaged: {error}. {_REMOVE}") from None
     parameters = dict(model.named_parameters())
     for key, tensor in tensors.items():
         name, _, kind = key.rpartition("/")
-        parameter = parameters[name]
+        parameter = parameters.get(name)
+        if parameter is None or (kind != "step" and tensor.shape != parameter.shape):
+            raise RunError(f"{file}: its '{key}' fits no weight of the model. {_REMOVE}")
         # AdamW counts its steps on the CPU unless it is fused on a GPU, where the count lies beside the parameter.
         fused = bool(optimizer.defaults.get("fused"))
         placed = like(tensor, parameter) if kind != "step" else tensor.to(parameter.device) if fused else tensor
@@ -125,7 +137,12 @@ def replace_directory(path: Path, write: Callable[[Path], None], place: World) -
     if place.first:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    write(temporary)
+    try:
+        write(temporary)
+    except SafetensorError as error:  # its writer's word for a full disk
+        raise RunError(
+            f"{path}: cannot be written: {error}. Make room and run the same command again: earlier checkpoints are kept"
+        ) from None
     if place.first:
         for file in [*temporary.iterdir(), temporary]:
             handle = os.open(file, os.O_RDONLY)

@@ -18,14 +18,23 @@ def generate(model_dir: Path, prompt: str, max_new_tokens: int = 128, temperatur
     `temperature` 0 takes the likeliest token each time. The same arguments give the same text on the same machine.
     Raises InputError when the model or its tokenizer is missing.
     """
-    if temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1:
-        raise RecipeError("generate: temperature must be 0 or more, top_p in (0, 1], max_new_tokens 1 or more")
+    if not (temperature == 0 or 1e-3 <= temperature <= 1e3) or not 0 < top_p <= 1 or max_new_tokens < 1:
+        raise RecipeError("generate: temperature must be 0 or 0.001 to 1000, top_p in (0, 1], max_new_tokens 1 or more")
+    if not -(1 << 63) <= seed < 1 << 63:
+        raise RecipeError(f"generate: the seed {seed} is no 64-bit integer")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise InputError("generate: the prompt is not UTF-8. Write it in UTF-8") from None
     directory = model_dir / "model" if (model_dir / "model" / "config.json").is_file() else model_dir
     if not directory.is_dir():
         raise InputError(f"{directory}: there is no such model. Give a run directory, or one of config.json and *.safetensors")
     if not (directory / "tokenizer.json").is_file():
         raise InputError(f"{directory}: has no tokenizer.json. Copy the tokenizer that its shards were made with beside the model")
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(f"{directory / 'tokenizer.json'}: is no tokenizer.json of the tokenizers library: {error}") from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = models.load(directory, "sdpa")
     model.to(device).eval()
@@ -33,6 +42,10 @@ def generate(model_dir: Path, prompt: str, max_new_tokens: int = 128, temperatur
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids
     if config.bos_token_id is not None:
         ids = [config.bos_token_id, *ids]
+    if (known := models.vocabulary(model)) <= max(ids, default=0):
+        raise InputError(
+            f"{directory}: its tokenizer gives the token {max(ids)}, the model knows {known}. Give the model its own tokenizer"
+        )
     if not ids:
         raise InputError("generate: this tokenizer has no beginning-of-document token, so the prompt must not be empty")
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}

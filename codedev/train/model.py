@@ -162,7 +162,17 @@ def _checked(make: Callable[[], Any], where: str | None = None) -> Any:
     try:
         with quiet():
             return make()
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError, ImportError, ZeroDivisionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OSError,
+        RuntimeError,
+        ImportError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise fault(f"{where or 'model.config'}: transformers cannot build this model: {' '.join(lines)[:300] or repr(error)}") from error
     except Exception as error:

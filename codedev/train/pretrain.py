@@ -43,9 +43,18 @@ def run(recipe: TrainRecipe, base: Path, on_step: OnStep, progress: Progress) ->
     heldout = _heldout(recipe, shards)
     rows = step_rows(recipe, shards.seq_len)
     plan = loop.Plan(run_steps(recipe, shards.rows, rows), rows, recipe.batch.micro_rows, recipe.run.seed)
+    _check_dir(run_dir)
     with parallel.world() as place, locked(run_dir) if place.first else nullcontext():
         result = _train(recipe, run_dir, shards, heldout, plan, place, on_step, progress)
     return result | {"seconds": round(time.perf_counter() - began, 2)}
+
+
+def _check_dir(run_dir: Path) -> None:
+    """InputError when what a run writes would take the place of something else. metrics.jsonl is the first file that a run writes."""
+    if not (run_dir / "metrics.jsonl").is_file():
+        for name in ("model", "checkpoints", "recipe.yaml", "manifest.json"):
+            if os.path.lexists(run_dir / name):
+                raise InputError(f"{run_dir}: holds {name} and no run; a run would write over it. Choose another run.dir")
 
 
 def _train(

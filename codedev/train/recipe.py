@@ -22,6 +22,7 @@ from codedev._recipe import Model
 STAGES = {"pt": "codedev.train.pretrain"}
 TUNES = ("full",)
 
+MAX_STEP_ROWS = 1 << 24  # their numbers are held at once: 128 MB
 Share = Annotated[float, Field(ge=0, lt=1)]  # of the run's steps
 Steps = Annotated[int, Field(ge=0)]
 
@@ -65,19 +66,19 @@ class BatchRecipe(Model):
 
 
 class OptimRecipe(Model):
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1e6)
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     warmup: Steps | Share = 0.02  # steps, or a share of the run when below 1 and written with a point
     cooldown: Steps | Share = 0.2  # of wsd: the last steps, lr falls as 1 - sqrt
     final: float = Field(default=0.0, ge=0, le=1)  # lr at the end of cosine and wsd, as a share of lr
-    weight_decay: float = Field(default=0.1, ge=0)  # of matrices; vectors (norms, biases) have none
+    weight_decay: float = Field(default=0.1, ge=0, le=1e6)  # of matrices; vectors (norms, biases) have none
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
-    eps: float = Field(default=1e-8, gt=0)
-    clip: float | None = Field(default=1.0, gt=0)  # norm of the gradient; null = no clipping
+    eps: float = Field(default=1e-8, gt=0, le=1e6)
+    clip: float | None = Field(default=1.0, gt=0, le=1e30)  # norm of the gradient; null = no clipping
 
 
 class RunRecipe(Model):
-    dir: str
+    dir: str = Field(min_length=1)
     steps: int | None = Field(default=None, gt=0)
     epochs: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -123,13 +124,16 @@ class TrainRecipe(Model):
 
 def step_rows(recipe: TrainRecipe, seq_len: int) -> int:
     """Rows of one step over all processes."""
-    if recipe.batch.rows is not None:
-        return recipe.batch.rows
     tokens = recipe.batch.tokens or 0
     if tokens % seq_len:
         near = max(1, round(tokens / seq_len)) * seq_len
         raise RecipeError(f"batch.tokens: {tokens} is no multiple of the shards' seq_len {seq_len}. Nearest: {near}")
-    return tokens // seq_len
+    rows = recipe.batch.rows or tokens // seq_len
+    if rows > MAX_STEP_ROWS:
+        raise RecipeError(
+            f"batch: a step of {rows:,} rows is too large; at most {MAX_STEP_ROWS:,}. Lower batch.{'rows' if recipe.batch.rows else 'tokens'}"
+        )
+    return rows
 
 
 def run_steps(recipe: TrainRecipe, rows: int, rows_a_step: int) -> int:

@@ -206,11 +206,13 @@ def licence_of_url(url: str) -> str | None:
 def _licence(document: DocumentNode) -> tuple[str | None, list[str]]:
     """(the licence that the page marks as its own, other licence links). Two different marks say nothing: both become links."""
     marked: dict[str, str] = {}
-    for element in document.query_selector_all('[rel~="license" i], meta[name="dcterms.license" i], meta[name="dc.rights" i]'):
+    # A slice, since going through a collection of the parser costs the square of its length: 16 s for 2,000 links.
+    for element in document.query_selector_all('[rel~="license" i], meta[name="dcterms.license" i], meta[name="dc.rights" i]')[:]:
         url = (element.getattr("href") or element.getattr("content") or "").strip()
         if spdx := licence_of_url(url):
             marked.setdefault(spdx, url[:1000])
     if len(marked) == 1:
         return next(iter(marked)), []
-    links = {(element.getattr("href") or "").strip()[:1000] for element in document.query_selector_all('a[href*="creativecommons.org/" i]')}
+    linked = document.query_selector_all('a[href*="creativecommons.org/" i]')[:]
+    links = {(element.getattr("href") or "").strip()[:1000] for element in linked}
     return None, sorted({url for url in links if licence_of_url(url)} | set(marked.values()))[:10]
