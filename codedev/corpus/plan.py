@@ -25,6 +25,7 @@ from codedev.corpus.unit import Context, Unit, from_line, score_key, to_line
 MAX_EXTENTS = 4096  # of a unit: a tree of tiny files must not become one unit
 _HASH_THREADS = 4
 _WINDOW = 256  # extents hashed at a time
+_TASK = 32  # files a task
 
 
 class Plan(NamedTuple):
@@ -92,14 +93,19 @@ def _hashed(extents: Iterator[Extent]) -> Iterator[Extent]:
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         while window := list(islice(extents, _WINDOW)):
             new = [path for path in dict.fromkeys(extent.file for extent in window) if path not in known]
-            hashes = dict(zip(new, pool.map(_hash, new), strict=True))
+            # A task for every file would cost as much as hashing a small one: a fifth of planning.
+            shares = [new[start : start + _TASK] for start in range(0, len(new), _TASK)]
+            hashes = {path: digest for share in pool.map(_hashes, shares) for path, digest in share}
             # A large file's extents may go on in the next window.
             known = {extent.file: hashes.get(extent.file) or known.get(extent.file, "") for extent in window}
             yield from (extent._replace(hash=known[extent.file]) for extent in window)
 
 
-def _hash(path: str) -> str:
-    try:
-        return hash_of(path)
-    except OSError:
-        return ""
+def _hashes(paths: list[str]) -> list[tuple[str, str]]:
+    found = []
+    for path in paths:
+        try:
+            found.append((path, hash_of(path)))
+        except OSError:
+            found.append((path, ""))
+    return found
