@@ -24,7 +24,21 @@ def manifest_of(directory: Path) -> dict[str, Any]:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != "codedev.corpus/1":
         raise InputError(f"{path}: not the manifest of a corpus")
+    try:
+        paths = [part["path"] for kind in ("documents", "dropped", "errors") for part in manifest["parts"][kind]]
+        inside = all(isinstance(name, str) and is_below(name) for name in paths)
+        whole = inside and all(isinstance(source["name"], str) for source in manifest["sources"])
+        _losses(manifest)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path}: is no complete manifest, or names parts outside of its folder. Run its build again")
     return manifest
+
+
+def is_below(name: str) -> bool:
+    """Whether the relative path `name` stays below the folder it starts from: a manifest is input."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def look(

@@ -18,6 +18,7 @@ import xxhash
 
 from codedev._errors import InputError
 from codedev._run import file_hash, read_json
+from codedev.corpus.look import is_below
 
 FORMAT = "codedev.corpus/1"
 _AGAIN = "Run `codedev corpus build` again"
@@ -62,6 +63,8 @@ def open_corpus(path: Path) -> Corpus:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{manifest_path}: its list of parts cannot be understood ({error!r}). {_AGAIN}") from None
     for part in parts:
+        if not is_below(part.name):
+            raise InputError(f"{manifest_path}: the part {part.name!r} lies outside of the corpus. {_AGAIN}")
         if not part.path.is_file():
             raise InputError(f"{part.path}: the manifest names it, but it is missing. {_AGAIN}")
     corpus = Corpus(path, parts, file_hash(manifest_path))

@@ -75,7 +75,12 @@ def _in_order(pool: ThreadPoolExecutor, vocabulary: Vocabulary, part: Part, ahea
 
 
 def _encode(vocabulary: Vocabulary, texts: pa.LargeStringArray) -> Tokens:
-    return encode_texts(vocabulary, texts.to_pylist())
+    try:
+        return encode_texts(vocabulary, texts.to_pylist())
+    except Exception as error:
+        if type(error) is not Exception:  # the library raises bare ones
+            raise
+        raise InputError(f"{vocabulary.path}: the tokenizer cannot encode the corpus: {error}. Use another tokenizer") from None
 
 
 def _batches(part: Part) -> Iterator[_Batch]:
@@ -124,8 +129,10 @@ def _check(vocabulary: Vocabulary, part: Part, batch: _Batch, tokens: Tokens, si
     begins = np.concatenate([[0], np.cumsum(tokens.counts[full])[:-1]])
     wrong = np.add.reduceat((tokens.ids == vocabulary.eos_id).astype(np.int64), begins) != 1
     problem = f"gives the token that ends a document from text ({vocabulary.tokenizer.id_to_token(vocabulary.eos_id)!r})"
-    if vocabulary.byte_lengths is not None and not wrong.any():
-        wrong = np.add.reduceat(vocabulary.byte_lengths[tokens.ids], begins, dtype=np.int64) != sizes[full]
+    if not wrong.any():
+        spans = vocabulary.byte_lengths[tokens.ids] if vocabulary.byte_lengths is not None else tokens.byte_lengths
+        assert spans is not None  # one of the two is there
+        wrong = np.add.reduceat(spans, begins, dtype=np.int64) != sizes[full]
         problem = "does not give the text back: its tokens stand for another number of bytes"
     if wrong.any():
         document = batch.ids[int(full[np.flatnonzero(wrong)[0]])].as_py()

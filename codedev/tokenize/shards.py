@@ -164,4 +164,14 @@ def open_shards(path: Path) -> Shards:
     manifest = read_json(manifest_path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{manifest_path}: is not the manifest of a shard directory ('{FORMAT}')")
+    try:
+        whole = all(isinstance(manifest[name], int) for name in ("rows", "seq_len"))
+        whole &= all(isinstance(entry["rows"], int) and Path(entry["name"]).name == entry["name"] for entry in manifest["files"])
+        whole &= all(
+            isinstance(manifest[of][name], str) for of, name in (("corpus", "path"), ("corpus", "manifest_hash"), ("tokenizer", "eos"))
+        )
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{manifest_path}: is no complete manifest. Run `codedev tokenize` again")
     return Shards(path, manifest)

@@ -28,6 +28,7 @@ from codedev._errors import InputError, nearest
 from codedev._run import file_hash, read_json
 from codedev.tokenize.presets import BOS_NAMES, EOS_NAMES, PAD_NAMES, PATTERNS, cuts
 
+MAX_SIZE = 1 << 24  # of a vocabulary: tables of this length are made; the largest that are in use hold 300,000
 PIECE = 256 << 10  # characters encoded at a time: 30 MB of memory
 
 
@@ -77,6 +78,8 @@ def load_vocabulary(path: Path, *, eos: str | None = None, bos: str | None = Non
     eos_id = special(eos, "--eos", EOS_NAMES)
     if eos_id is None:
         raise InputError(f"{file}: no token that ends a document is known ({', '.join(EOS_NAMES)}). Name it with --eos TOKEN")
+    if max(ids.values()) >= MAX_SIZE:
+        raise InputError(f"{file}: has the token id {max(ids.values())}, above {MAX_SIZE - 1}. Use another tokenizer")
     pad_id = special(pad, "--pad", PAD_NAMES)
     return Vocabulary(
         tokenizer=tokenizer,
@@ -158,13 +161,13 @@ def _byte_lengths(tokenizer: Tokenizer, model: dict[str, Any]) -> np.ndarray | N
     bpe, split = model["model"], model.get("pre_tokenizer") or {}
     levels = [step for step in split.get("pretokenizers", [split]) if step.get("type") == "ByteLevel"]
     plain = (
-        bpe["type"] == "BPE"
+        bpe.get("type") == "BPE"
         and model.get("normalizer") is None
         and len(levels) == 1
         and not levels[0].get("add_prefix_space", True)
         and not bpe.get("continuing_subword_prefix")
         and not bpe.get("end_of_word_suffix")
-        and not any(token["lstrip"] or token["rstrip"] for token in model["added_tokens"] if not token["special"])
+        and not any(token["lstrip"] or token["rstrip"] for token in model.get("added_tokens") or [] if not token["special"])
     )
     if not plain:
         return None
@@ -172,7 +175,7 @@ def _byte_lengths(tokenizer: Tokenizer, model: dict[str, Any]) -> np.ndarray | N
     lengths = np.zeros(max(vocab.values()) + 1, np.uint32)
     for token, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
         lengths[token_id] = len(token)  # a character of the byte-level alphabet is a byte
-    for token in model["added_tokens"]:
+    for token in model.get("added_tokens") or []:
         lengths[vocab[token["content"]]] = 0 if token["special"] else len(token["content"].encode())
     return lengths
 
@@ -180,11 +183,11 @@ def _byte_lengths(tokenizer: Tokenizer, model: dict[str, Any]) -> np.ndarray | N
 def _pattern(model: dict[str, Any]) -> str | None:
     """The preset whose pretokenization this is, exactly as `codedev tokenizer train` writes it, and no added token that text may give."""
     steps = (model.get("pre_tokenizer") or {}).get("pretokenizers", [])
-    if len(steps) != 2 or steps[0].get("type") != "Split" or any(not token["special"] for token in model["added_tokens"]):
+    if len(steps) != 2 or steps[0].get("type") != "Split" or any(not token["special"] for token in model.get("added_tokens") or []):
         return None
     regex = steps[0]["pattern"].get("Regex")
     return next((name for name, pattern in PATTERNS.items() if pattern == regex and steps[0]["behavior"] == "Isolated"), None)
 
 
 def _special_names(model: dict[str, Any]) -> list[str]:
-    return [token["content"] for token in model["added_tokens"]]
+    return [token["content"] for token in model.get("added_tokens") or []]

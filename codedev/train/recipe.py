@@ -131,7 +131,8 @@ def step_rows(recipe: TrainRecipe, seq_len: int) -> int:
     rows = recipe.batch.rows or tokens // seq_len
     if rows > MAX_STEP_ROWS:
         raise RecipeError(
-            f"batch: a step of {rows:,} rows is too large; at most {MAX_STEP_ROWS:,}. Lower batch.{'rows' if recipe.batch.rows else 'tokens'}"
+            f"batch: a step of {rows:,} rows is too large; at most {MAX_STEP_ROWS:,}. "
+            f"Lower batch.{'rows' if recipe.batch.rows else 'tokens'}"
         )
     return rows
 

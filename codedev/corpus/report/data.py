@@ -145,7 +145,7 @@ def gather(corpus: Path) -> CorpusData:
             drop_examples={},
             error_examples={},
         )
-        parts = {table: [part["path"] for part in manifest["parts"].get(table, [])] for table in ("documents", "dropped", "errors")}
+        parts = {table: [str(part["path"]) for part in manifest["parts"].get(table, [])] for table in ("documents", "dropped", "errors")}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{corpus / 'manifest.json'}: is no complete manifest ({error!r}). {_rebuild(corpus)}") from None
 

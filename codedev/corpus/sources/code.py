@@ -93,7 +93,8 @@ def _roots(pattern: str, base: Path) -> list[str]:
     if is_url(pattern):
         raise InputError(f"{pattern}: source trees are read from local folders. Copy or clone it, and name that folder in `paths:`")
     absolute = os.path.normpath(base / os.path.expanduser(pattern))
-    roots = [absolute] if os.path.lexists(absolute) else sorted(glob.glob(absolute, recursive=True))
+    below = os.path.join(glob.escape(str(base)), os.path.expanduser(pattern))  # the base is no pattern, whatever its name
+    roots = [absolute] if os.path.lexists(absolute) else sorted(map(os.path.normpath, glob.glob(below, recursive=True)))
     if not roots:
         where = "" if os.path.isabs(pattern) else f" (looked in {base})"
         raise InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
