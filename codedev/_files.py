@@ -63,19 +63,26 @@ def expand(paths: tuple[str, ...], base: Path) -> Iterator[Found]:
                 seen.add(found.path)
                 yield found
         if count == 0:
-            where = "" if is_url(pattern) or os.path.isabs(pattern) else f" (looked in {base})"
-            raise InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
+            raise nothing_at(pattern, base)
 
 
-def _local(pattern: str, base: Path) -> Iterator[Found]:
+def matches(pattern: str, base: Path) -> list[str]:
+    """The local files and folders that a path or glob names, absolute and sorted; none, an empty list."""
     pattern = os.path.normpath(os.path.expanduser(pattern))
     absolute = os.path.normpath(base / pattern)
     if os.path.lexists(absolute):
-        matches = [absolute]
-    else:  # the base is no pattern, whatever its name
-        start = Path(pattern).anchor or base
-        matches = sorted({os.path.normpath(match) for match in _glob(str(start), Path(pattern).parts[os.path.isabs(pattern) :])})
-    for match in matches:
+        return [absolute]
+    start = Path(pattern).anchor or base  # the base is no pattern, whatever its name
+    return sorted({os.path.normpath(match) for match in _glob(str(start), Path(pattern).parts[os.path.isabs(pattern) :])})
+
+
+def nothing_at(pattern: str, base: Path) -> InputError:
+    where = "" if is_url(pattern) or os.path.isabs(pattern) else f" (looked in {base})"
+    return InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
+
+
+def _local(pattern: str, base: Path) -> Iterator[Found]:
+    for match in matches(pattern, base):
         if os.path.isdir(match):
             yield from (found(path, base) for path in walk(match))
         else:

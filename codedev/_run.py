@@ -115,7 +115,7 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunError(f"{directory}: another run is writing here; wait for it, or choose another --out") from None
+            raise RunError(f"{directory}: another run is writing here; wait for it, or choose another directory") from None
         yield
     finally:
         os.close(handle)
@@ -123,8 +123,11 @@ def locked(directory: Path) -> Iterator[None]:
 
 def sweep(directory: Path) -> None:
     """Remove what a killed run left half-written."""
-    for path in directory.rglob(f"{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    for folder, folders, files in os.walk(directory):  # what cannot be listed is passed over
+        for name in filter(lambda name: name.startswith(TEMPORARY), files):
+            Path(folder, name).unlink(missing_ok=True)
+        for name in filter(lambda name: name.startswith(TEMPORARY), folders):
+            shutil.rmtree(Path(folder, name), ignore_errors=True)
 
 
 def no_progress(what: str, done: int, total: int | None, note: str = "") -> None:

@@ -63,9 +63,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0  # the reader of our output, `head` for one, has what it wanted
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        print(f"error: {printable(str(error))}. Make room and run the same command again: finished work is kept", file=sys.stderr)
+        mend = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
+        print(f"error: {printable(str(error))}. {mend} and run the same command again: finished work is kept", file=sys.stderr)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codedev._errors import InputError, RecipeError
-from codedev.corpus.extract.html import html_to_text
+from codedev.corpus.extract.html import PageError, html_to_text
 from codedev.corpus.look import look, manifest_of, visible
 from codedev.corpus.repository import root_licence
 from codedev.corpus.sources import code
@@ -108,3 +108,21 @@ def test_a_recipe_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
     (base / "repos" / "one" / "a.py").write_text("x = 1\n")
     found = list(code.plan(code.Config(name="c", paths=("repos/*",)), base, 1 << 20))
     assert [extent.name for extent in found] == ["repos/one/a.py"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "".join(f"<font a{n}=1><p>" for n in range(20_000)),
+        "<b><i><a>" * 100_000,
+        "<select>" + "<option>x" * 64_000,
+        "".join(f"<body a{n}=1>" for n in range(30_000)),
+        "<div>" * 1_900 + "</p>" * 64_000,
+    ],
+    ids=["fonts", "formatting", "options", "bodies", "stray-ends"],
+)
+def test_markup_that_costs_a_parser_quadratic_time_is_refused_at_once(page: str) -> None:
+    started = time.process_time()
+    with pytest.raises(PageError):
+        html_to_text(page.encode())
+    assert time.process_time() - started < 2

@@ -16,6 +16,7 @@ import orjson
 import torch
 from transformers import PreTrainedModel
 
+from codedev._errors import RunError
 from codedev._run import atomic_write
 
 # Dense bfloat16 peak of one GPU in FLOP/s, from the makers' data sheets; the first name that occurs in the device's counts.
@@ -60,7 +61,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         return []
-    return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    try:
+        return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    except orjson.JSONDecodeError as error:
+        raise RunError(f"{path}: a line is no JSON ({error}). Move the file away: the run goes on without its earlier rows") from None
 
 
 def peak_flops(device: torch.device, given: float | None) -> float | None:

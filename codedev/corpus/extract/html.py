@@ -59,6 +59,7 @@ def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal[
     """The page's text and what it says of itself. Raises PageError."""
     source, charset, replaced = decode(html, charset_hint, markup=True)
     _check_attributes(source)
+    _check_open_elements(source)
     if _XHTML in source[:2000]:
         source = _SELF_CLOSED.sub(r"<\1\2></\1>", source)
     try:
@@ -93,6 +94,25 @@ def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal[
         "licence_links": links or None,
     }
     return Page(text, licence, meta)
+
+
+# HTML's rules reopen formatting elements in every paragraph, look through all options of a select, and move the attributes of every further
+# body to the first: each is quadratic in the number of such tags, and far above what real pages hold.
+_FORMATTING = re.compile(r"<(/?)(?:a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s>/]", re.IGNORECASE)
+_MAX_UNCLOSED, _MAX_OPTIONS, _MAX_ROOTS, _MAX_STRAY_ENDS = 1_000, 10_000, 100, 5_000
+
+
+def _check_open_elements(source: str) -> None:
+    if source.count("<") <= _MAX_UNCLOSED:
+        return
+    unclosed = sum(-1 if found[1] else 1 for found in _FORMATTING.finditer(source))
+    if unclosed > _MAX_UNCLOSED:
+        raise PageError(f"more than {_MAX_UNCLOSED} formatting elements are left open")
+    lower = source.lower()
+    if lower.count("<option") > _MAX_OPTIONS or lower.count("<body") + lower.count("<html") > _MAX_ROOTS:
+        raise PageError(f"more than {_MAX_OPTIONS} options, or {_MAX_ROOTS} html and body tags")
+    if lower.count("</p") - lower.count("<p") > _MAX_STRAY_ENDS:
+        raise PageError(f"more than {_MAX_STRAY_ENDS} paragraphs end that never began")
 
 
 def _check_attributes(source: str) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import bisect
 import fnmatch
-import glob
 import os
 import re
 import stat
@@ -33,7 +32,7 @@ import xxhash
 from pydantic import Field, field_validator
 
 from codedev._errors import InputError, nearest
-from codedev._files import hash_of, is_url, open_raw, shown
+from codedev._files import hash_of, is_url, matches, nothing_at, open_raw, shown
 from codedev.corpus import handwritten, languages, licence
 from codedev.corpus.document import meta_json
 from codedev.corpus.extract.docstrings import UnparsableError, docstrings
@@ -92,12 +91,9 @@ def _inside(real: str, trees: list[str]) -> set[str]:
 def _roots(pattern: str, base: Path) -> list[str]:
     if is_url(pattern):
         raise InputError(f"{pattern}: source trees are read from local folders. Copy or clone it, and name that folder in `paths:`")
-    absolute = os.path.normpath(base / os.path.expanduser(pattern))
-    below = os.path.join(glob.escape(str(base)), os.path.expanduser(pattern))  # the base is no pattern, whatever its name
-    roots = [absolute] if os.path.lexists(absolute) else sorted(map(os.path.normpath, glob.glob(below, recursive=True)))
+    roots = matches(pattern, base)
     if not roots:
-        where = "" if os.path.isabs(pattern) else f" (looked in {base})"
-        raise InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
+        raise nothing_at(pattern, base)
     return roots
 
 
