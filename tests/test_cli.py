@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -352,19 +353,24 @@ def test_ctrl_c_and_on(tmp_path: Path, workers: int) -> None:
         write_lines(tmp_path / f"in/{number}.jsonl", 300, seed=number)
     recipe = write_recipe(tmp_path, source("s", "in"), unit_bytes=60_000, language={"min_score": 0.0})
     command = [sys.executable, "-m", "codedev", "corpus", "build", str(recipe), "--out", "c", "--workers", str(workers), "-q"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
     scored = tmp_path / "c/.work/scored"
 
     def receipts() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in scored.glob("[!.]*.json")}
 
-    deadline = time.monotonic() + 60
-    while len(receipts()) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    for _ in range(10):  # on a busy machine the build may be over before this process gets its turn: then once more
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while len(receipts()) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        if process.returncode != 0 and len(receipts()) < 20:
+            break
+        shutil.rmtree(tmp_path / "c")
     assert process.returncode == 130, err
     assert out == ""
     assert err.strip() == "interrupted: run the same command again to go on from here"
