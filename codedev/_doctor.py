@@ -58,8 +58,6 @@ def show(report: dict[str, Any]) -> None:
     for extra, packages in report["packages"].items():
         missing = [name for name, version in packages.items() if version is None]
         installed = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
-        command = (
-            "" if not missing else f"pip install 'codedev[{extra}]'" if extra != "base" else f"{sys.executable} -m pip install codedev"
-        )
+        command = "" if not missing else f"pip install -e '.[{extra}]'" if extra != "base" else f"{sys.executable} -m pip install codedev"
         rows.append([extra, installed, ", ".join(missing), command])
     print_table("Packages", ["extra", "installed", "missing", "install with"], rows)

@@ -38,7 +38,7 @@ class RunError(CodedevError):
 
 class MissingExtraError(CodedevError):
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed. Install it with: pip install 'codedev[{extra}]'")
+        super().__init__(f"{package} is not installed. Install it with: pip install -e '.[{extra}]' in the folder of codedev")
         self._made_of = (package, extra)
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:

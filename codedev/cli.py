@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from codedev import __version__
-from codedev._errors import CodedevError, printable
+from codedev._errors import CodedevError, ExpectationError, printable
 
 _PATH = click.Path(path_type=Path)
 _OVERRIDES = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
@@ -157,18 +157,25 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
     Example: codedev corpus build samples/recipes/corpus.yaml --out corpus
              codedev corpus build recipe.yaml --out corpus --set language.min_score=0.5
     """
+    from codedev._run import read_json
     from codedev._terminal import note, print_waterfall, watch
     from codedev.corpus import recipe as recipes
     from codedev.corpus.build import build
 
     loaded = recipes.load(recipe, overrides)
-    with watch(quiet=quiet or as_json) as progress:
-        manifest = build(loaded, recipe.resolve().parent, out, workers=workers or _default_workers(), memory=memory, progress=progress)
+    broken: ExpectationError | None = None
+    try:
+        with watch(quiet=quiet or as_json) as progress:
+            manifest = build(loaded, recipe.resolve().parent, out, workers=workers or _default_workers(), memory=memory, progress=progress)
+    except ExpectationError as error:  # the corpus is complete: show it, then say what is broken
+        broken, manifest = error, read_json(out / "manifest.json")
     if as_json:
         _print(manifest)
     else:
         print_waterfall(manifest)
         note(f"report: {out / 'report' / 'index.html'}")
+    if broken:
+        raise broken
 
 
 @corpus.command("report")
@@ -244,7 +251,7 @@ def corpus_diff(directory_a: Path, directory_b: Path, as_json: bool) -> None:
 
 @cli.group()
 def tokenizer() -> None:
-    """Train and compare tokenizers."""
+    """Train tokenizers."""
 
 
 @tokenizer.command("train")
@@ -410,7 +417,7 @@ def generate(model: Path, prompt: str, max_tokens: int, temperature: float, top_
     """Go on from a prompt with a trained MODEL.
 
     \b
-    Example: codedev generate runs/pt/model --prompt 'def main('
+    Example: codedev generate runs/first/model --prompt 'def main('
     """
     from codedev.train.generate import generate as continue_text
 

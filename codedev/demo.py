@@ -89,6 +89,7 @@ def _corpus_recipe() -> dict[str, Any]:
             "dist-packages",
             "test",
             "tests",
+            "*/test",
             "*/tests",
             "lib2to3",
             "__pycache__",

@@ -391,7 +391,11 @@ def test_a_broken_expectation(run: Any, tmp_path: Path) -> None:
     """Exit code 3, and the corpus is complete; it holds again once the expectation does, without new work, as a fresh build would."""
     write_lines(tmp_path / "a.jsonl")
     recipe = write_recipe(tmp_path, expect={"min_documents": 21, "max_unknown_licence": 0.5})
-    line = one_line(run("corpus", "build", recipe, "--out", "c", "-q"), 3)
+    broken = run("corpus", "build", recipe, "--out", "c", "-q")
+    assert broken.code == 3
+    assert "records 20 = kept 20" in broken.out  # the waterfall is shown: now it is wanted most
+    line = broken.err.splitlines()[-1]
+    assert line.startswith("error: ")
     assert "min_documents: 20 < 21" in line
     assert "max_unknown_licence: 1.0000 > 0.5" in line
     assert json.loads((tmp_path / "c/manifest.json").read_bytes())["totals"]["documents"] == 20

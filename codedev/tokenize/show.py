@@ -30,7 +30,8 @@ def show(found: dict[str, Any]) -> None:
             )
         return
     token, segment, context, document, raw = (found[name] for name in ("token", "segment", "context", "document", "raw"))
-    print_line(context["before"], (token["text"], "bold reverse"), context["after"])
+    marked = token["text"] if console.is_terminal else f"»{token['text']}«"
+    print_line(context["before"], (marked, "bold reverse"), context["after"])
     console.print()
     print_line(
         ("token     ", "dim"), f"{token['id']} {token['text']!r} at {token['index']} of the row", (f"  bytes {token['bytes']}", "dim")
@@ -43,6 +44,8 @@ def show(found: dict[str, Any]) -> None:
             print_line((f"{name:<10}", "dim"), str(document[name]))
     place = ", ".join(f"{name} {raw[name]}" for name in ("file", "offset", "length", "member") if raw.get(name) is not None)
     print_line(("raw       ", "dim"), place or raw["why"])
+    if raw["found"] and raw["text_at"] is None:
+        print_line(("          ", "dim"), "the record does not hold this text verbatim; it begins:")
     if raw["found"]:
         print_line(("          ", "dim"), (raw["excerpt"], "dim"))
     elif place:

@@ -65,7 +65,6 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
     begin, end = _byte_span(vocabulary, ids, place, segment, text)
     special = int(ids[place]) in (vocabulary.bos_id, vocabulary.eos_id)
     expected = _bytes_of(vocabulary, int(ids[place]))
-    around = text[max(0, begin - CONTEXT) : end + CONTEXT]
     return {
         **where,
         "token": {
@@ -89,7 +88,7 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
         },
         "corpus": {"path": str(corpus_path), "same": source.manifest_hash == opened.manifest["corpus"]["manifest_hash"]},
         "document": {name: _plain(value) for name, value in document.items()},
-        "raw": _raw(document.get("origin"), corpus_path, base, [around.strip(), text[begin:end]]),
+        "raw": _raw(document.get("origin"), corpus_path, base, _windows(text, begin, end)),
     }
 
 
@@ -170,6 +169,12 @@ def _raw(origin: dict[str, Any] | None, corpus: Path, base: Path | None, wanted:
         "excerpt_at": begin,
         "excerpt": excerpt.decode(errors="replace"),
     }
+
+
+def _windows(text: bytes, begin: int, end: int) -> list[bytes]:
+    """The token with ever less around it, since markup may break its surroundings; never alone, as it stands in many places."""
+    windows = [text[max(0, begin - reach) : end + reach].strip() for reach in (CONTEXT, 40, 20, 8)]
+    return [window for window in windows if len(window) >= min(12, len(text.strip()))]
 
 
 def _recorded_base(corpus: Path) -> list[Path]:
