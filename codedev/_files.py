@@ -131,7 +131,11 @@ def shown(path: str, base: Path) -> str:
     Two paths lie in one project when they share a folder below the first level: /home/me, not /home."""
     together = len(Path(os.path.commonpath([path, base])).parts) > 2
     name = os.path.relpath(path, base) if together or Path(path).is_relative_to(base) else path
-    # A name on disk may be any bytes; what is stored is UTF-8.
+    return storable(name)
+
+
+def storable(name: str) -> str:
+    """A file name as UTF-8: on disk it may be any bytes, and those that are none become backslash escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

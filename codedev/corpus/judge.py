@@ -23,7 +23,7 @@ def judge_unit(context: Context, scored: str) -> dict[str, Any]:
     path = context.work / "judged" / f"{key}.parquet"
     receipt_path = path.with_suffix(".json")
     if receipt := read_receipt(receipt_path):
-        return {**receipt, "scored": scored}
+        return receipt
     chosen = filters(context.recipe)
     counts: dict[str, Counter[str]] = {name: Counter(rows_in=0, rows_out=0) for name, _ in chosen}
     columns = [name for name in SCORED.names if name not in _UNSEEN]
@@ -33,8 +33,7 @@ def judge_unit(context: Context, scored: str) -> dict[str, Any]:
             yield _judge(batch, chosen, counts)
 
     rows = write_part(path, judged(), JUDGED, regrouped=False)
-    receipt = write_receipt(receipt_path, [path] if rows else [], {"key": key, "rows": rows, "counts": counts})
-    return {**receipt, "scored": scored}
+    return write_receipt(receipt_path, [path] if rows else [], {"key": key, "rows": rows, "counts": counts})
 
 
 def _judge(batch: pa.RecordBatch, chosen: list[tuple[str, Filter]], counts: dict[str, Counter[str]]) -> pa.RecordBatch:

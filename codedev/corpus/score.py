@@ -25,7 +25,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     stem = context.work / "scored" / key
     receipt_path = stem.with_suffix(".json")
     if receipt := read_receipt(receipt_path):
-        return {**receipt, "resumed": True}
+        return receipt
     reader = Reader(context.recipe.sources[unit.source], context.base)
     stages = scoring_stages(context.recipe)
     changed: Counter[str] = Counter()  # what normalisation rewrote

@@ -32,7 +32,7 @@ import xxhash
 from pydantic import Field, field_validator
 
 from codedev._errors import InputError, nearest
-from codedev._files import hash_of, is_url, matches, nothing_at, open_raw, shown
+from codedev._files import hash_of, is_url, matches, nothing_at, open_raw, shown, storable
 from codedev.corpus import handwritten, languages, licence
 from codedev.corpus.document import meta_json
 from codedev.corpus.extract.docstrings import UnparsableError, docstrings
@@ -118,13 +118,9 @@ class _Repository(NamedTuple):
         try:
             return Extent(file, name, 0, -1, size, _json(context))
         except TypeError:  # a name of bytes that are no UTF-8 fits neither JSON nor Arrow
-            context = {key: _printable(value) if isinstance(value, str) else value for key, value in context.items()}
-            context["licence_files"] = [_printable(found) for found in covering.files]
-            return Extent(_printable(file), _printable(name), 0, -1, 0, _json({**context, "unnameable": True}))
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            context = {key: storable(value) if isinstance(value, str) else value for key, value in context.items()}
+            context["licence_files"] = [storable(found) for found in covering.files]
+            return Extent(storable(file), storable(name), 0, -1, 0, _json({**context, "unnameable": True}))
 
 
 def _json(value: Any) -> str:
@@ -208,7 +204,7 @@ def _file_extent(repository: _Repository, file: str, path: str, covering: Licenc
 
 def _target(link: str) -> str:
     try:
-        return _printable(os.readlink(link))
+        return storable(os.readlink(link))
     except OSError:
         return ""
 
