@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import bz2
 import glob
-import gzip
 import io
 import lzma
 import os
 import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
@@ -35,7 +35,7 @@ _MAGIC = (
 )
 # What a damaged or clipped compressed stream raises on reading: a source turns these into an error row.
 # lz4 says RuntimeError, zstandard ZstdError (looked up in `is_damage`, so that neither is imported before it is needed).
-_DAMAGE: tuple[type[BaseException], ...] = (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError, ValueError, RuntimeError)
+_DAMAGE: tuple[type[BaseException], ...] = (EOFError, lzma.LZMAError, zlib.error, OSError, ValueError, RuntimeError)
 
 
 class Found(NamedTuple):
@@ -214,29 +214,38 @@ def compression(head: bytes) -> str | None:
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
 
 
-def open_decompressed(path: str) -> BinaryIO:
+MAX_RATIO = 1000  # a text of equal lines reaches 1,000 in gzip; bombs, 1,000,000 in bz2
+_FREE = 64 << 20  # bytes that any stream may unfold to
+
+
+class BombError(OSError):
+    """A stream unfolds to more than its ratio allows."""
+
+
+def open_decompressed(path: str, max_ratio: int = MAX_RATIO) -> BinaryIO:
     """The file's content as a forward stream, decompressed. Reading it may raise what `is_damage` knows."""
     file = open_raw(path)
     head = file.read(8)
     file.seek(0)
-    return decompressed(file, compression(head))
+    return decompressed(file, compression(head), max_ratio)
 
 
-def decompressed(file: BinaryIO, codec: str | None) -> BinaryIO:
-    match codec:
-        case None:
-            return file
-        case "gzip":
-            return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
-        case "bz2" | "xz" | "zstd" | "lz4":
-            return cast(BinaryIO, io.BufferedReader(_Streams(file, codec), 1 << 16))
-    raise ValueError(f"unknown compression {codec}")
+def decompressed(file: BinaryIO, codec: str | None, max_ratio: int = MAX_RATIO) -> BinaryIO:
+    """`file` from where it stands on as a forward stream, without its compression. Past 64 MiB, reading raises BombError when more than
+    `max_ratio` bytes have come out of one byte."""
+    if codec is None:
+        return file
+    if codec not in ("gzip", "bz2", "xz", "zstd", "lz4"):
+        raise ValueError(f"unknown compression {codec}")
+    return cast(BinaryIO, io.BufferedReader(_Streams(file, codec, max_ratio), 1 << 16))
 
 
 def _opener(codec: str) -> Callable[[], Any]:
     """What makes a decompressor of one stream: with `decompress`, `eof` and `unused_data`."""
     opener: Callable[[], Any]
     match codec:
+        case "gzip":
+            opener = partial(zlib.decompressobj, 31)
         case "bz2":
             opener = bz2.BZ2Decompressor
         case "xz":
@@ -256,15 +265,18 @@ class _Streams(io.RawIOBase):
     """Compressed streams one after another. Unlike the libraries' own readers it tells a clipped Zstandard frame from a whole one, and
     reports a damaged second stream where they take it for rubbish after the first and end in silence."""
 
-    def __init__(self, file: BinaryIO, codec: str) -> None:
+    def __init__(self, file: BinaryIO, codec: str, max_ratio: int) -> None:
         self._file = file
-        self._padding = b"\0" if codec == "xz" else b""  # what may stand between streams
+        self._padding = b"\0" if codec in ("xz", "gzip") else b""  # what may stand between streams
         # Bytes of output at a time. Zstandard's takes no bound: 4 KB of its input unfold into 128 MB at the very most, of bz2 into 4 GB.
         self._most = () if codec == "zstd" else (1 << 20,)
+        self._block = 4096 if codec == "zstd" else 1 << 16
         self._open_stream = _opener(codec)
+        self._max_ratio = max_ratio
         self._stream: Any = None
         self._input = self._output = b""
         self._given = 0  # bytes of the output handed out
+        self._taken = self._made = 0  # bytes in and out, of all streams
 
     def readable(self) -> bool:
         return True
@@ -274,14 +286,17 @@ class _Streams(io.RawIOBase):
             if not self._fill():
                 return 0
         count = min(len(buffer), len(self._output) - self._given)
-        buffer[:count] = self._output[self._given : self._given + count]
+        buffer[:count] = memoryview(self._output)[self._given : self._given + count]
         self._given += count
         return count
 
     def _fill(self) -> bool:
         """Decompress a little more, which may be nothing yet; False at the end."""
+        if self._made > _FREE and self._made > self._max_ratio * self._taken:
+            raise BombError(f"{self._taken:,} bytes unfold to more than {self._made:,}: over max_ratio = {self._max_ratio:,}")
         if not self._input and getattr(self._stream, "needs_input", True):
-            self._input = self._file.read(4096)
+            self._input = self._file.read(self._block)
+            self._taken += len(self._input)
             if not self._input:
                 if self._stream is not None:
                     raise EOFError("the last compressed stream is cut off")
@@ -292,10 +307,18 @@ class _Streams(io.RawIOBase):
                 return True
             self._stream = self._open_stream()
         self._output, self._given = self._stream.decompress(self._input, *self._most), 0
-        self._input = b""
+        self._input = getattr(self._stream, "unconsumed_tail", b"")  # zlib hands back what it had no room for
+        self._made += len(self._output)
         if self._stream.eof:
             self._input, self._stream = self._stream.unused_data or b"", None
         return True
+
+
+def damage_kind(error: BaseException) -> str:
+    """The kind of Failure for what `is_damage` knows: bomb, truncated or corrupt."""
+    if isinstance(error, BombError):
+        return "bomb"
+    return "truncated" if isinstance(error, EOFError) else "corrupt"
 
 
 def is_damage(error: BaseException) -> bool:

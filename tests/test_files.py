@@ -362,7 +362,7 @@ def test_a_bomb_unfolds_bit_by_bit(codec: str) -> None:
     bomb = COMPRESS[codec](bytes(150 << 20)) if codec != "xz" else lzma.compress(bytes(150 << 20), preset=0)
     assert len(bomb) < 3 << 20
     tracemalloc.start()
-    stream = opened(bomb, codec)
+    stream = _files.decompressed(io.BytesIO(bomb), codec, max_ratio=1 << 30)
     size = 0
     while piece := stream.read(1 << 20):
         size += len(piece)
@@ -370,6 +370,20 @@ def test_a_bomb_unfolds_bit_by_bit(codec: str) -> None:
     tracemalloc.stop()
     assert size == 150 << 20
     assert peak < (290 << 20 if codec == "zstd" else 10 << 20)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_bomb_ends_at_its_ratio(codec: str) -> None:
+    """What unfolds 100 times may be read whole up to 64 MiB, and beyond with a ratio that allows it."""
+    bomb = COMPRESS[codec](bytes(150 << 20)) if codec != "xz" else lzma.compress(bytes(150 << 20), preset=0)
+    text, error = everything(_files.decompressed(io.BytesIO(bomb), codec, max_ratio=20))
+    assert isinstance(error, _files.BombError)
+    assert _files.is_damage(error)
+    assert _files.damage_kind(error) == "bomb"
+    assert "max_ratio = 20" in str(error)
+    # Zstandard's library gives all that 4 KB may become before it can be counted.
+    assert 60 << 20 <= len(text) <= (290 << 20 if codec == "zstd" else 80 << 20)
+    assert everything(_files.decompressed(io.BytesIO(bomb[:20000]), codec, max_ratio=20))[0].count(0) > 0
 
 
 def test_an_unknown_codec_is_a_bug() -> None:

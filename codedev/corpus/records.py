@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from codedev.corpus.document import DOCUMENT, ERROR, RAW_PREFIX
-from codedev.corpus.source import Document, Drop, Extent, Failure, SourceConfig
+from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources import DEFAULT_KIND, module_of
 from codedev.corpus.unit import DROPPED_PART
 
@@ -112,7 +112,7 @@ class Reader:
         failures = [failure for _, failure in self._failures]
         columns: dict[str, Any] = {
             "source": [self._config.name] * len(failures),
-            "file": [extent.name for extent, _ in self._failures],
+            "file": [failure.file or extent.name for extent, failure in self._failures],
             "offset": [failure.offset for failure in failures],
             "member": [failure.member and _storable(failure.member) for failure in failures],
             "kind": [failure.kind for failure in failures],
@@ -134,7 +134,7 @@ def _document_batch(held: list[tuple[Extent, Document]], config: SourceConfig, k
 
 
 def _origins(held: Iterable[tuple[Extent, Document | Drop]]) -> list[dict[str, Any]]:
-    return [{"file": e.name, "offset": d.offset, "length": d.length, "member": d.member and _storable(d.member)} for e, d in held]
+    return [{"file": d.file or e.name, "offset": d.offset, "length": d.length, "member": d.member and _storable(d.member)} for e, d in held]
 
 
 def _batch(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.RecordBatch:

@@ -7,6 +7,11 @@ A source module defines
     plan(config, base, unit_bytes) -> Iterator[Extent]  every piece of input, in a fixed order, large files split
     read(extent, config, base) -> Iterator[Document | Drop | Failure | pa.RecordBatch]
 
+and, where a document is made of records from several places (a thread of comments, a question with its answers),
+
+    rounds(config) -> int                               how many times records are brought together; 0 = not with this recipe
+    gather(number, key, pieces, config) -> Iterator[Document | Drop | Failure | Piece]
+
 `plan` runs once in the parent and streams: it never holds all paths of a large tree. `read` runs in a worker, sees one extent and
 yields one thing for each raw record: a Document, a Drop (a record that is no document, with the reason) or a Failure (a record
 that cannot be read). A source whose input is a table may yield whole record batches of the DOCUMENT schema instead.
@@ -49,6 +54,8 @@ class Document(NamedTuple):
     url: str | None = None
     created: dt.datetime | None = None  # aware, UTC
     meta: str = "{}"  # canonical JSON, see document.meta_json
+    file: str | None = None  # `name` of the file it lies in; None = the extent's. Given by `gather`, which has no extent
+    records: int = 1  # raw records it was made of
 
 
 class Drop(NamedTuple):
@@ -62,6 +69,7 @@ class Drop(NamedTuple):
     member: str | None = None
     url: str | None = None
     meta: str = "{}"
+    file: str | None = None
 
 
 class Failure(NamedTuple):
@@ -72,6 +80,20 @@ class Failure(NamedTuple):
     offset: int | None = None
     member: str | None = None
     raw: bytes = b""
+    file: str | None = None
+
+
+class Piece(NamedTuple):
+    """A record on its way to the others of its document."""
+
+    round: int  # of `gather`, from 0
+    key: str  # pieces of one key meet
+    data: bytes  # in the source's own encoding
+    records: int = 1  # raw records that it stands for; 0 = a look-up (a user's name, a vote), which becomes no text of its own
+    file: str | None = None  # as in Document; None = the extent's
+    offset: int | None = None
+    length: int | None = None
+    member: str | None = None
 
 
 class SourceConfig(Model):
@@ -83,3 +105,4 @@ class SourceConfig(Model):
     kind: str | None = None  # overrides the kind that the source gives its documents
     licence: str | None = None  # SPDX expression for documents whose own licence is unknown
     max_record_bytes: int = Field(default=64 << 20, gt=0, lt=1 << 31)  # a larger record becomes an error row `too_large`
+    max_ratio: int = Field(default=1000, gt=1)  # bytes out of one byte in: a stream that unfolds more, past 64 MiB, ends in an error row `bomb`
