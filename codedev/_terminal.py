@@ -141,6 +141,8 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
             text = ", ".join(f"{word} {count:,}" for kind, word, count in lost if kind == "drop")
             errors = ", ".join(f"{word} {count:,}" for kind, word, count in lost if kind == "error")
             notes = ", ".join(f"{word.replace('_', ' ')} {count:,}" for word, count in stage["notes"].items())
+            if stage.get("joined"):
+                notes = ", ".join(filter(None, [f"joined into documents {stage['joined']:,}", notes]))
             rows.append([source, stage["stage"], stage["rows_in"], text, errors, stage["rows_out"], notes])
             source = ""
         rows.append(["", "kept", None, "", "", stages[-1]["rows_out"], ""])
@@ -148,7 +150,8 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
     totals = manifest["totals"]
     print(
         f"records {totals['records']:,} = kept {totals['documents']:,} + dropped {totals['dropped']:,} + errors {totals['errors']:,}"
-        f"    raw {size(totals['bytes_in'])} -> text {size(totals['text_bytes'])}"
+        + (f" + joined into documents {totals['joined']:,}" if totals.get("joined") else "")
+        + f"    raw {size(totals['bytes_in'])} -> text {size(totals['text_bytes'])}"
     )
 
 

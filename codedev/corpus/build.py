@@ -20,13 +20,16 @@ import yaml
 from codedev import __version__
 from codedev._errors import ExpectationError, InputError, RunError
 from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, read_json, sweep, write_json, write_text
+from codedev.corpus import join
 from codedev.corpus.dedup import find_duplicates
 from codedev.corpus.engines.local import Run, engine
+from codedev.corpus.join import Written
 from codedev.corpus.judge import judge_unit
 from codedev.corpus.plan import Plan, make_plan, read_plan
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
+from codedev.corpus.sources import rounds
 from codedev.corpus.unit import Context, Unit, filters
 from codedev.corpus.write import Placed, part_facts, write_unit
 from codedev.kernels import warm
@@ -146,20 +149,36 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
 def _score(
     context: Context, plan: Plan, run: Run, progress: Progress, waterfall: dict[str, dict[str, Counter[str]]]
 ) -> dict[tuple[int, int], tuple[str, int]]:
-    """(source, number) -> (key, rows) of every unit."""
-    scored, done = {}, 0
+    """(source, number) -> (key, rows) of every unit: those of the plan, and those in which pieces of theirs come together."""
+    scored: dict[tuple[int, int], tuple[str, int]] = {}
+    written: dict[tuple[int, int], dict[str, Written]] = {}
+
+    def finished(units: Iterable[Unit]) -> Iterator[dict[str, Any]]:
+        for place, receipt in run(partial(_score_one, context), units):
+            scored[place] = (receipt["key"], receipt["rows"])
+            written[place] = {number: Written(*facts) for number, facts in receipt["pieces"].items()}
+            _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
+            yield receipt
+
+    done = 0
     progress("read", 0, plan.bytes)
-    for place, receipt in run(partial(_score_one, context), read_plan(plan.path)):
-        scored[place] = (receipt["key"], receipt["rows"])
-        _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
+    for receipt in finished(read_plan(plan.path)):
         done += receipt["bytes_in"]
         progress("read", done, plan.bytes)
+    for number, source in enumerate(context.recipe.sources):
+        for round_ in range(rounds(source)):
+            places = sorted(place for place in written if place[0] == number)
+            spans = join.spans(context.work, round_, (written[place][str(round_)] for place in places if str(round_) in written[place]))
+            first = places[-1][1] + 1 if places else 0
+            progress(f"join {source.name}", 0, len(spans))
+            for count, _ in enumerate(finished(Unit(number, first + i, (), span) for i, span in enumerate(spans)), 1):
+                progress(f"join {source.name}", count, len(spans))
     return scored
 
 
 def _score_one(context: Context, unit: Unit) -> tuple[tuple[int, int], dict[str, Any]]:
     receipt = score_unit(context, unit)
-    return (unit.source, unit.number), {name: receipt[name] for name in ("key", "rows", "counts", "bytes_in")}
+    return (unit.source, unit.number), {name: receipt[name] for name in ("key", "rows", "counts", "bytes_in", "pieces")}
 
 
 def _judge(
@@ -244,7 +263,7 @@ def _stage_rows(stages: dict[str, Counter[str]], order: list[str]) -> list[dict[
                 grouped[group][word] = value
         rows.append({
             "stage": name, "rows_in": counts["rows_in"], "rows_out": counts["rows_out"],
-            "drop": grouped["drop"], "error": grouped["error"], "notes": grouped["note"],
+            "joined": counts["joined"], "drop": grouped["drop"], "error": grouped["error"], "notes": grouped["note"],
         })  # fmt: skip
     return rows
 
@@ -272,6 +291,7 @@ def _manifest(
         "totals": {
             "records": sum(stages.get("read", Counter())["rows_in"] for stages in waterfall.values()),
             **rows,
+            "joined": sum(stages.get("read", Counter())["joined"] for stages in waterfall.values()),
             "bytes_in": plan.bytes,
             "text_bytes": sum(receipt["text_bytes"] for receipt in receipts.values()),
             "unknown_licence": sum(receipt["unknown_licence"] for receipt in receipts.values()),
@@ -287,7 +307,7 @@ def _check_balance(manifest: dict[str, Any]) -> None:
         before = None
         for stage in stages:
             lost, errors = sum(stage["drop"].values()), sum(stage["error"].values())
-            if stage["rows_in"] != stage["rows_out"] + lost + errors or before not in (None, stage["rows_in"]):
+            if stage["rows_in"] != stage["rows_out"] + stage["joined"] + lost + errors or before not in (None, stage["rows_in"]):
                 raise RunError(f"{name}: stage {stage['stage']} does not balance: {stage}. This is a bug in codedev; please report it")
             before = stage["rows_out"]
             dropped, failed = dropped + lost, failed + errors

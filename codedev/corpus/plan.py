@@ -88,17 +88,18 @@ def _packed(extents: Iterable[Extent], unit_bytes: int) -> Iterator[tuple[Extent
 
 
 def _hashed(extents: Iterator[Extent]) -> Iterator[Extent]:
-    """Extents with the hash of their file; empty where the file cannot be read, which its reader will report."""
+    """Extents with the hash of their file, unless the source gave them one of their own, as for a database; empty where the file cannot be
+    read, which its reader will report."""
     known: dict[str, str] = {}
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         while window := list(islice(extents, _WINDOW)):
-            new = [path for path in dict.fromkeys(extent.file for extent in window) if path not in known]
+            new = [path for path in dict.fromkeys(extent.file for extent in window if not extent.hash) if path not in known]
             # A task for every file would cost as much as hashing a small one: a fifth of planning.
             shares = [new[start : start + _TASK] for start in range(0, len(new), _TASK)]
             hashes = {path: digest for share in pool.map(_hashes, shares) for path, digest in share}
             # A large file's extents may go on in the next window.
             known = {extent.file: hashes.get(extent.file) or known.get(extent.file, "") for extent in window}
-            yield from (extent._replace(hash=known[extent.file]) for extent in window)
+            yield from (extent._replace(hash=extent.hash or known[extent.file]) for extent in window)
 
 
 def _hashes(paths: list[str]) -> list[tuple[str, str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from codedev._errors import RunError
 from codedev.corpus.document import DOCUMENT, ERROR, RAW_PREFIX
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources import DEFAULT_KIND, module_of
@@ -17,52 +18,80 @@ from codedev.corpus.unit import DROPPED_PART
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20  # of text: what a worker holds at a time
 
-Records = Callable[[Extent, SourceConfig, Path], Iterator[Document | Drop | Failure | pa.RecordBatch]]
+Thing: TypeAlias = Document | Drop | Failure | Piece | pa.RecordBatch
+_NOWHERE = Extent("", "", 0, -1, 0)  # of what `gather` yields: it names files itself
 
 
 class Reader:
-    """Batches of documents from extents; what is no document is kept aside until it is asked for.
+    """Batches of documents from extents or from groups of pieces; what is no document is kept aside until it is asked for.
 
-    `counts` balances in the end: rows_in = rows_out + drops + errors.
+    `counts` balances in the end: rows_in = rows_out + joined + drops + errors. Pieces go to `take_piece` with the name of their file, and
+    are counted where they end.
     """
 
-    def __init__(self, config: SourceConfig, base: Path) -> None:
+    def __init__(self, config: SourceConfig, base: Path, take_piece: Callable[[Piece, str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self._config = config
         self._base = base
         self._kind = config.kind or DEFAULT_KIND[config.type]
-        self._read: Records = module_of(config.type).read
+        self._module = module_of(config.type)
+        self._take_piece = take_piece
         # Some hundred bytes a record, without text.
         self._drops: list[tuple[Extent, Drop]] = []
         self._failures: list[tuple[Extent, Failure]] = []
 
     def batches(self, extents: Iterable[Extent], drain: Callable[[], None] | None = None) -> Iterator[pa.RecordBatch]:
         """`drain` is called whenever BATCH_ROWS drops and failures have gathered: it should take them."""
+        return self._batches(((e, thing) for e in extents for thing in self._module.read(e, self._config, self._base)), drain)
+
+    def gathered(
+        self, number: int, groups: Iterable[tuple[str, list[Piece]]], drain: Callable[[], None] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """What the source's `gather` makes of the groups. Raises RunError where it loses or invents records."""
+        return self._batches(((_NOWHERE, thing) for key, pieces in groups for thing in self._gather(number, key, pieces)), drain)
+
+    def _gather(self, number: int, key: str, pieces: list[Piece]) -> Iterator[Thing]:
+        came = sum(piece.records for piece in pieces)
+        went = 0
+        for thing in self._module.gather(number, key, pieces, self._config):
+            went += thing.records if isinstance(thing, Document | Piece) else 1
+            yield thing if thing.file else thing._replace(file=pieces[0].file)
+        if came != went:
+            what = f"{came} records with the key {key!r} became {went}"
+            raise RunError(f"{self._config.name}: {what}. This is a bug in codedev; please report it")
+
+    def _batches(self, things: Iterable[tuple[Extent, Thing]], drain: Callable[[], None] | None) -> Iterator[pa.RecordBatch]:
         held: list[tuple[Extent, Document]] = []
         size = 0
-        for extent in extents:
-            for record in self._read(extent, self._config, self._base):
-                if isinstance(record, pa.RecordBatch):
+        for extent, record in things:
+            match record:
+                case Document():
+                    self.counts["rows_in"] += record.records
+                    if record.records != 1:
+                        self.counts["joined"] += record.records - 1
+                    held.append((extent, record))
+                    size += len(record.text)
+                    if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
+                        yield from self._flush(held)
+                        held, size = [], 0
+                case Drop():
+                    self.counts["rows_in"] += 1
+                    self.counts[f"drop.{record.reason}"] += 1
+                    self._drops.append((extent, record))
+                case Failure():
+                    self.counts["rows_in"] += 1
+                    self._fail(extent, record)
+                case Piece():
+                    if self._take_piece is None:
+                        raise RunError(f"{self._config.name}: nothing takes its pieces. This is a bug in codedev; please report it")
+                    self._take_piece(record, extent.name)
+                case _:
                     yield from self._flush(held)
                     held, size = [], 0
                     self.counts.update(rows_in=record.num_rows, rows_out=record.num_rows)
                     yield record
-                    continue
-                self.counts["rows_in"] += 1
-                match record:
-                    case Document():
-                        held.append((extent, record))
-                        size += len(record.text)
-                        if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
-                            yield from self._flush(held)
-                            held, size = [], 0
-                    case Drop():
-                        self.counts[f"drop.{record.reason}"] += 1
-                        self._drops.append((extent, record))
-                    case Failure():
-                        self._fail(extent, record)
-                if drain and len(self._drops) + len(self._failures) >= BATCH_ROWS:
-                    drain()
+            if drain and len(self._drops) + len(self._failures) >= BATCH_ROWS:
+                drain()
         yield from self._flush(held)
 
     def _fail(self, extent: Extent, failure: Failure) -> None:
@@ -80,7 +109,10 @@ class Reader:
                 if _encodable(document):
                     clean.append((extent, document))
                 else:
-                    self._fail(extent, Failure("invalid_unicode", "the record holds lone surrogates", document.offset, document.member))
+                    self.counts["joined"] -= document.records - 1  # one error row stands for all of them
+                    self.counts["rows_in"] -= document.records - 1
+                    message = "the record holds lone surrogates"
+                    self._fail(extent, Failure("invalid_unicode", message, document.offset, document.member, file=document.file))
             yield from self._flush(clean)
             return
         self.counts["rows_out"] += batch.num_rows

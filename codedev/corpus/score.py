@@ -13,6 +13,7 @@ import xxhash
 from codedev._run import read_receipt, write_receipt
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import ERROR
+from codedev.corpus.join import PieceWriter, groups
 from codedev.corpus.parts import PartWriter
 from codedev.corpus.records import Reader
 from codedev.corpus.unit import DROPPED_PART, IDENTITY, SCORED, Context, Unit, score_key, scoring_stages
@@ -26,7 +27,8 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     receipt_path = stem.with_suffix(".json")
     if receipt := read_receipt(receipt_path):
         return receipt
-    reader = Reader(context.recipe.sources[unit.source], context.base)
+    pieces = PieceWriter(stem)
+    reader = Reader(context.recipe.sources[unit.source], context.base, pieces.add)
     stages = scoring_stages(context.recipe)
     changed: Counter[str] = Counter()  # what normalisation rewrote
     paths = [stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")]
@@ -38,20 +40,23 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
             for batch in reader.failure_batches():
                 errors.add(batch)
 
-        for batch in reader.batches(unit.extents, drain):
+        span = unit.span
+        for batch in reader.gathered(span.round, groups(context.work, span), drain) if span else reader.batches(unit.extents, drain):
             for name, _, stage in stages:
                 batch, counted = stage(batch)
                 if name == "normalise":
                     changed.update(counted)
             documents.add(with_identity(batch))
         drain()
+    pieces.flush()
     facts = {
         "key": key,
         "rows": documents.rows,
         "bytes_in": sum(extent.size for extent in unit.extents),
         "counts": {"read": reader.counts, "normalise": changed},
+        "pieces": pieces.facts(),
     }
-    return write_receipt(receipt_path, [path for path in paths if path.exists()], facts)
+    return write_receipt(receipt_path, [*(path for path in paths if path.exists()), *pieces.paths], facts)
 
 
 def with_identity(batch: pa.RecordBatch) -> pa.RecordBatch:

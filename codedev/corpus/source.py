@@ -105,4 +105,4 @@ class SourceConfig(Model):
     kind: str | None = None  # overrides the kind that the source gives its documents
     licence: str | None = None  # SPDX expression for documents whose own licence is unknown
     max_record_bytes: int = Field(default=64 << 20, gt=0, lt=1 << 31)  # a larger record becomes an error row `too_large`
-    max_ratio: int = Field(default=1000, gt=1)  # bytes out of one byte in: a stream that unfolds more, past 64 MiB, ends in an error row `bomb`
+    max_ratio: int = Field(default=1000, gt=1)  # bytes that one byte may unfold to; past 64 MiB, a stream of more ends in an error `bomb`

@@ -3,6 +3,7 @@
 A unit goes through three passes, each with a receipt:
 
     score   raw records -> normalised, scored documents      .work/scored/<key>.parquet, .dropped.parquet, .errors.parquet
+            and pieces that meet in units of their own       .work/scored/<key>.<round>.<run>.pieces
     judge   score columns -> a reason to drop, or none       .work/judged/<key>.parquet; the text is not read
     write   scored + judged + what the barriers found        the parts of the corpus
 
@@ -21,6 +22,7 @@ from codedev import __version__
 from codedev._run import content_key
 from codedev.corpus import language, normalise, quality
 from codedev.corpus.document import DOCUMENT, DROPPED
+from codedev.corpus.join import Span
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.source import Extent
 from codedev.corpus.sources import module_of
@@ -41,6 +43,7 @@ class Unit(NamedTuple):
     source: int  # index in the recipe
     number: int  # of the unit within its source: the number of its parts
     extents: tuple[Extent, ...]
+    span: Span | None = None  # instead of extents: a share of the pieces that other units wrote
 
 
 class Context(NamedTuple):
@@ -82,7 +85,9 @@ def score_key(context: Context, unit: Unit) -> str:
     # `file` is where the bytes lie on this machine and decides nothing; `name` reaches the origin column. What `paths` lead to, the
     # extents say: a path more costs no new reading of the others.
     extents = [extent._replace(file="") for extent in unit.extents]
-    return content_key(__version__, source.model_dump(mode="json", exclude={"paths"}), module_of(source.type).VERSION, versions, extents)
+    return content_key(
+        __version__, source.model_dump(mode="json", exclude={"paths"}), module_of(source.type).VERSION, versions, extents, unit.span
+    )
 
 
 def judge_key(context: Context, scored: str) -> str:
@@ -92,9 +97,9 @@ def judge_key(context: Context, scored: str) -> str:
 
 
 def to_line(unit: Unit) -> bytes:
-    """A unit as a line of the plan file."""
+    """A unit as a line of the plan file; what is planned has extents and no span."""
     # The standard library's JSON: a file name that is no UTF-8 survives the round trip.
-    return json.dumps(unit).encode() + b"\n"
+    return json.dumps(unit[:3]).encode() + b"\n"
 
 
 def from_line(line: bytes) -> Unit:

@@ -42,13 +42,19 @@ def legend(*tones: tuple[str, str]) -> str:
 
 def waterfall(data: dict[str, Any]) -> str:
     flows = data["sources"]
-    parts = [legend(("kept", "goes on"), ("drop", "dropped here"), ("error", "unreadable"), ("track", "lost before"))]
+    tones = {loss["tone"] for flow in flows for stage in flow["stages"] for loss in stage["losses"]}
+    joined = [("joined", "joined into documents")] if "joined" in tones else []
+    parts = [legend(("kept", "goes on"), *joined, ("drop", "dropped here"), ("error", "unreadable"), ("track", "lost before"))]
     for index, flow in enumerate(flows):
         read, out = flow["rows_in"], flow["rows_out"]
         kind = f'<span class="badge">{esc(flow["type"])}</span>' if flow["type"] and flow["type"] != flow["name"] else ""
-        lost = {tone: sum(x["count"] for s in flow["stages"] for x in s["losses"] if x["tone"] == tone) for tone in ("drop", "error")}
+        lost = {
+            tone: sum(x["count"] for s in flow["stages"] for x in s["losses"] if x["tone"] == tone) for tone in ("joined", "drop", "error")
+        }
         title = f"{count(out)} kept, {count(lost['drop'])} dropped, {count(lost['error'])} errors"
-        whole = _segments([(out, "kept", title), (lost["drop"], "drop", title), (lost["error"], "error", title)], read)
+        if lost["joined"]:
+            title += f", {count(lost['joined'])} joined into the documents of others"
+        whole = _segments([(out, "kept", title), *((lost[tone], tone, title) for tone in lost)], read)
         mini = f'<svg class="mini" aria-hidden="true">{whole}</svg>'
         head = f'<span class="name">{esc(flow["name"])}</span>{kind}{mini}<span class="n">{count(out)} of {count(read)}</span>'
         head += f'<span class="n share">{share(out / read) if read else "–"}</span>'

@@ -22,7 +22,10 @@ def checks(data: CorpusData) -> list[list[Any]]:
     failed = {name: sum(sum(stage.error.values()) for stage in found) for name, found in data.waterfall.items()}
     text = sum(kept.bytes for kept in data.kept.values())
     pairs: list[tuple[str, list[tuple[str, int, int]]]] = [
-        ("In every stage, records in = out + dropped + errors", [(at, s.rows_in, s.rows_out + s.lost) for at, s in stages]),
+        (
+            "In every stage, records in = out + joined + dropped + errors",
+            [(at, s.rows_in, s.rows_out + s.joined + s.lost) for at, s in stages],
+        ),
         ("Every stage takes in what the one before it let out", links),
         ("Documents in the files = what the last stages let out", [(n, ends[n], kept.documents) for n, kept in data.kept.items()]),
         ("Rows under dropped/ = drops counted", [(name, dropped[name], data.rows["dropped"][name]) for name in dropped]),

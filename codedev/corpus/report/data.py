@@ -45,6 +45,7 @@ class StageCounts(NamedTuple):
     drop: dict[str, int]
     error: dict[str, int]
     notes: dict[str, int]  # changes that lost no row
+    joined: int = 0  # records that went into the documents of others
 
     @property
     def lost(self) -> int:
@@ -124,7 +125,9 @@ def gather(corpus: Path) -> CorpusData:
         sources = [Source(s["name"], s.get("type", ""), s.get("files", 0), s.get("bytes_in", 0)) for s in manifest["sources"]]
         waterfall = {
             source.name: [
-                StageCounts(s["stage"], s["rows_in"], s["rows_out"], s.get("drop", {}), s.get("error", {}), s.get("notes", {}))
+                StageCounts(
+                    s["stage"], s["rows_in"], s["rows_out"], s.get("drop", {}), s.get("error", {}), s.get("notes", {}), s.get("joined", 0)
+                )
                 for s in manifest["waterfall"].get(source.name, [])
             ]
             for source in sources

@@ -75,7 +75,8 @@ def waterfall(data: CorpusData) -> Figure:
             drops, errors = sum(stage.drop.values()), sum(stage.error.values())
             reasons = counted(Counter(stage.drop) + Counter(stage.error), NAMED)
             left = ratio(stage.rows_out, read)
-            rows.append([source.name, stage.stage, stage.rows_in, drops, errors, stage.rows_out, left, reasons, counted(stage.notes)])
+            changed = counted(Counter(stage.notes) + Counter({"joined into documents": stage.joined}))
+            rows.append([source.name, stage.stage, stage.rows_in, drops, errors, stage.rows_out, left, reasons, changed])
     columns = [("Source", "text"), ("Stage", "text"), ("In", "count"), ("Dropped", "count"), ("Errors", "count"), ("Out", "count")]
     columns += [("Left of records", "share"), ("Lost to", "text"), ("Changed, not lost", "text")]
     guide = "Each bar is as long as the records that were read; a stage's losses hang at the end of what it let through."
@@ -224,7 +225,7 @@ def _flow(name: str, kind: str, stages: list[StageCounts]) -> dict[str, Any]:
     for stage in stages:
         losses = [
             {"name": reason, "count": lost, "tone": tone}
-            for counts, tone in ((stage.drop, "drop"), (stage.error, "error"))
+            for counts, tone in (({"joined into documents": stage.joined}, "joined"), (stage.drop, "drop"), (stage.error, "error"))
             for reason, lost in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
             if lost
         ]
@@ -248,8 +249,9 @@ def _together(waterfalls: list[list[StageCounts]]) -> list[StageCounts]:
         for stage in (stage for stages in waterfalls for stage in stages if stage.stage == name):
             drop.update(stage.drop)
             error.update(stage.error)
-        lost = drop.total() + error.total()
-        together.append(StageCounts(name, left, left - lost, drop, error, {}))
+        joined = sum(stage.joined for stages in waterfalls for stage in stages if stage.stage == name)
+        lost = drop.total() + error.total() + joined
+        together.append(StageCounts(name, left, left - lost, drop, error, {}, joined))
         left -= lost
     return together
 

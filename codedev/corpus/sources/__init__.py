@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 SOURCES = {
     "web": "codedev.corpus.sources.web",
+    "reddit": "codedev.corpus.sources.reddit",
+    "books": "codedev.corpus.sources.books",
+    "arxiv": "codedev.corpus.sources.arxiv",
+    "stackexchange": "codedev.corpus.sources.stackexchange",
     "code": "codedev.corpus.sources.code",
+    "protein": "codedev.corpus.sources.protein",
     "tables": "codedev.corpus.sources.tables",
 }
 # The kind of a source's documents where neither the document nor the recipe says otherwise.
-DEFAULT_KIND = {"web": "web", "code": "code", "tables": "table"}
+DEFAULT_KIND = {
+    "web": "web",
+    "reddit": "conversation",
+    "books": "book",
+    "arxiv": "paper",
+    "stackexchange": "qa",
+    "code": "code",
+    "protein": "protein",
+    "tables": "table",
+}
 
 
 def module_of(source_type: str) -> ModuleType:
     return importlib.import_module(SOURCES[source_type])
+
+
+def rounds(config: Any) -> int:
+    """How many times the source brings records together (see corpus/source.py)."""
+    found = getattr(module_of(config.type), "rounds", None)
+    return found(config) if found else 0
