@@ -166,7 +166,7 @@ def test_the_size_of_units_does_not_show(lines: Path) -> None:
 
 
 def test_lost_records_are_a_bug_that_reaches_no_corpus(lines: Path) -> None:
-    with pytest.raises(RunError, match="records with the key .* became"):
+    with pytest.raises(RunError, match="records with the key"):
         build(recipe(lose=True), lines, lines / "out")
     assert not (lines / "out/manifest.json").exists()
 
