@@ -3,25 +3,24 @@
 The shard says which document a token belongs to and which bytes of its text it covers; the document's position in the corpus leads to
 one row group; `origin` leads to the raw file. Cost: one record batch of the shard, one row group of the corpus and one raw record.
 The corpus is found by the relative path in the shards' manifest; raw files below `base`, or else below a folder above the corpus or the
-current one. Raw records are read from plain and compressed files and from Parquet rows; members of archives and remote files are named,
-not opened.
+current one. Raw records are read as corpus/raw.py says; remote files are named, not opened.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from codedev._errors import InputError
-from codedev._files import compression, is_damage, is_url, open_decompressed, open_raw
+from codedev._files import is_damage
+from codedev._remote import is_url
+from codedev.corpus.raw import raw_record
 from codedev.tokenize.documents import find_document, open_corpus
 from codedev.tokenize.shards import open_shards
 from codedev.tokenize.train import byte_alphabet
@@ -29,7 +28,6 @@ from codedev.tokenize.vocabulary import Vocabulary, encode_texts, load_vocabular
 
 CONTEXT = 80  # bytes of text shown before and after a token
 RAW_CONTEXT = 200  # bytes of the raw record shown before and after the text that was found in it
-RAW_LIMIT = 64 << 20  # bytes of a raw record that are read
 
 
 def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None = None, base: Path | None = None) -> dict[str, Any]:
@@ -88,7 +86,7 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
         },
         "corpus": {"path": str(corpus_path), "same": source.manifest_hash == opened.manifest["corpus"]["manifest_hash"]},
         "document": {name: _plain(value) for name, value in document.items()},
-        "raw": _raw(document.get("origin"), corpus_path, base, _windows(text, begin, end)),
+        "raw": _raw(document.get("origin"), segment["document"], corpus_path, base, _windows(text, begin, end)),
     }
 
 
@@ -136,7 +134,7 @@ def _plain(value: Any) -> Any:
 # The raw record
 
 
-def _raw(origin: dict[str, Any] | None, corpus: Path, base: Path | None, wanted: list[bytes]) -> dict[str, Any]:
+def _raw(origin: dict[str, Any] | None, document_id: str, corpus: Path, base: Path | None, wanted: list[bytes]) -> dict[str, Any]:
     """`origin`, the path opened, and an excerpt around the first of `wanted` that the raw record holds, else its beginning."""
     if not origin or not origin.get("file"):
         return {"found": False, "why": "the document names no raw file"}
@@ -144,14 +142,12 @@ def _raw(origin: dict[str, Any] | None, corpus: Path, base: Path | None, wanted:
     place = {part: origin.get(part) for part in ("file", "offset", "length", "member")}
     if is_url(name):
         return {**place, "found": False, "why": "a remote file"}
-    if place["member"] is not None:
-        return {**place, "found": False, "why": "a member of an archive"}
     folders = [base] if base else [*_recorded_base(corpus), *corpus.resolve().parents, Path.cwd()]
-    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    path = next((folder / name for folder in folders if (folder / name).exists()), None)
     if path is None:
         return {**place, "found": False, "why": f"no such file below {folders[0]}. Name the recipe's folder with --base"}
     try:
-        record = _record(path, place["offset"] or 0, place["length"])
+        record = raw_record(path, place, document_id)
     except Exception as error:
         if not (is_damage(error) or isinstance(error, pa.ArrowException)):
             raise
@@ -188,51 +184,3 @@ def _recorded_base(corpus: Path) -> list[Path]:
 
 def _in_json(text: bytes) -> bytes:
     return orjson.dumps(text.decode(errors="ignore"))[1:-1]
-
-
-def _record(path: Path, offset: int, length: int | None) -> bytes:
-    """The raw record, decompressed, at most RAW_LIMIT bytes. `offset` is a row number in Parquet; in a gzip file the place of a member
-    where one lies there from end to end, else, as in every other compressed file, a place in the decompressed stream."""
-    limit = min(RAW_LIMIT, length if length is not None else RAW_LIMIT)
-    with open_raw(str(path)) as file:
-        head = file.read(6)
-        if head.startswith(b"PAR1"):
-            return _parquet_row(path, offset)
-        file.seek(offset)
-        codec = compression(head)
-        if codec is None:
-            return file.read(limit)
-        if codec == "gzip" and _member_begins(file, offset) and (length is None or _member_begins(file, offset + length, end_too=True)):
-            file.seek(offset)
-            return _gzip_member(file)
-    with open_decompressed(str(path)) as stream:
-        while offset > 0 and (skipped := len(stream.read(min(offset, 1 << 20)))):
-            offset -= skipped
-        return stream.read(limit)
-
-
-def _member_begins(file: BinaryIO, at: int, *, end_too: bool = False) -> bool:
-    """Whether a gzip member begins at this byte; with `end_too`, or the file ends there."""
-    file.seek(at)
-    head = file.read(3)
-    return head == b"\x1f\x8b\x08" or (end_too and head == b"" and file.seek(0, os.SEEK_END) == at)
-
-
-def _gzip_member(file: BinaryIO) -> bytes:
-    member, pieces, left = zlib.decompressobj(31), [], RAW_LIMIT
-    while left > 0 and not member.eof and (block := member.unconsumed_tail or file.read(1 << 16)):
-        pieces.append(member.decompress(block, left))
-        left -= len(pieces[-1])
-    return b"".join(pieces)
-
-
-def _parquet_row(path: Path, row: int) -> bytes:
-    """The row's text columns, one a line."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if row < rows:
-                values = file.read_row_group(group, use_threads=False).slice(row, 1).to_pylist()[0].values()
-                return "\n".join(str(value) for value in values if value is not None).encode()
-            row -= rows
-    return b""
