@@ -145,6 +145,11 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, this is {_shown(data)}")
+    return overridden(data, overrides)
+
+
+def overridden(data: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """`data` with each KEY=VALUE of `overrides` set in it; RecipeError for one that is none."""
     for override in overrides:
         _override(data, override)
     return data

@@ -178,6 +178,43 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
         raise broken
 
 
+@corpus.command("read")
+@click.argument("source_type", metavar="TYPE")
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("--limit", type=click.IntRange(0), default=3, show_default=True, help="How many documents; 0 = all.")
+@click.option("--dropped", is_flag=True, help="Instead: records that became no document, and why.")
+@_OVERRIDES
+@_JSON
+def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+    """See what a source makes of files, without a recipe: TYPE is web, reddit, books, arxiv, stackexchange, code, protein or tables.
+
+    With --json, one document a line. Keys of the source are set with --set.
+
+    \b
+    Example: codedev corpus read books moby-dick.epub --limit 1
+             codedev corpus read reddit RC_2019-10.zst --set mode=threads --limit 0 --json > threads.jsonl
+    """
+    from codedev._terminal import note
+    from codedev.corpus.look import show
+    from codedev.corpus.preview import Preview, source_of
+
+    preview = Preview(source_of(source_type, paths, overrides), Path.cwd())
+    shown = 0
+    for row in preview.rows():
+        if (row["part"] == "documents") == dropped:
+            continue
+        if as_json:
+            print(json.dumps(row, ensure_ascii=False, default=str))
+        else:
+            show([row], whole=False)
+        shown += 1
+        if shown == limit:
+            note(f"the first {limit}; --limit 0 shows all, --dropped what became no document")
+            return
+    words = {"rows_in": "records", "rows_out": "documents"}
+    note(", ".join(f"{words.get(name, name).replace('.', ' ')} {count:,}" for name, count in preview.counts.items()) or "no records")
+
+
 @corpus.command("report")
 @click.argument("directory", type=_PATH)
 @_JSON

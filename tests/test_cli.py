@@ -618,3 +618,74 @@ def test_a_path_more_costs_no_new_reading_of_the_others(tmp_path: Path) -> None:
     kept = before.items() & after.items()
     assert len(before) > 1
     assert len(kept) >= len(before) - 1  # the last unit may have taken more in
+
+
+# --- corpus read
+
+
+def test_reading_without_a_recipe(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "n": 1}\n{"body": "none"}\n{"text": "two"}\n[1]\n{"text": "three"}\n')
+    told = run("corpus", "read", "tables", "a.jsonl", "--limit", "0", "--json")
+    assert told.code == 0
+    assert [json.loads(line)["text"] for line in told.out.splitlines()] == ["one", "two", "three"]
+    assert "records 5" in told.err
+    assert "documents 3" in told.err
+    assert "drop no_text 1" in told.err
+    told = run("corpus", "read", "tables", "a.jsonl", "--dropped", "--limit", "0", "--json")
+    assert {json.loads(line)["part"] for line in told.out.splitlines()} == {"dropped", "errors"}
+    told = run("corpus", "read", "tables", "a.jsonl", "--set", "text=body", "--limit", "1")
+    assert "none" in told.out
+    assert "the first 1" in told.err
+
+
+def test_reading_what_brings_records_together(tmp_path: Path, run: Any) -> None:
+    posts = [
+        {
+            "id": "s1",
+            "title": "A question of tides",
+            "selftext": "Why twice a day?",
+            "subreddit": "tides",
+            "author": "ann",
+            "created_utc": 10,
+        },
+        {
+            "id": "c2",
+            "body": "Two bulges.",
+            "link_id": "t3_s1",
+            "parent_id": "t1_c1",
+            "subreddit": "tides",
+            "author": "ann",
+            "created_utc": 30,
+        },
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"score": 1, **post}) + "\n" for post in posts))
+    comment = {
+        "id": "c1",
+        "body": "The moon.",
+        "link_id": "t3_s1",
+        "parent_id": "t3_s1",
+        "subreddit": "tides",
+        "author": "bo",
+        "created_utc": 20,
+    }
+    (tmp_path / "b.jsonl").write_text(json.dumps({"score": 1, **comment}) + "\n")
+    told = run("corpus", "read", "reddit", "a.jsonl", "b.jsonl", "--set", "mode=threads", "--limit", "0", "--json")
+    assert told.code == 0, told.err
+    thread = json.loads(told.out)
+    assert thread["id"] == "t3_s1"
+    places = [thread["text"].index(words) for words in ("A question of tides", "Why twice", "The moon", "Two bulges")]
+    assert places == sorted(places)
+    assert "joined 2" in told.err
+
+
+def test_reading_what_is_not_there(tmp_path: Path, run: Any) -> None:
+    for arguments, words in [
+        (("redit", "x"), "reddit"),
+        (("reddit", "nothing.zst"), "no such file"),
+        (("reddit",), "paths"),
+        (("tables", "x", "--set", "txt=a"), "text"),
+    ]:
+        told = run("corpus", "read", *arguments)
+        assert told.code == 1
+        assert words in told.err
+        assert len(told.err.splitlines()) == 1

@@ -68,7 +68,7 @@ def _units(recipe: CorpusRecipe, base: Path, out: Path) -> Iterator[Unit]:
     own = (os.path.join(os.path.abspath(out), ""), os.path.join(os.path.realpath(out), ""))
     for number, source in enumerate(recipe.sources):
         planned: Iterator[Extent] = module_of(source.type).plan(source, base, recipe.unit_bytes)
-        extents = _hashed(extent for extent in planned if not extent.file.startswith(own))
+        extents = hashed(extent for extent in planned if not extent.file.startswith(own))
         for unit, packed in enumerate(_packed(extents, recipe.unit_bytes)):
             yield Unit(number, unit, packed)
 
@@ -87,7 +87,7 @@ def _packed(extents: Iterable[Extent], unit_bytes: int) -> Iterator[tuple[Extent
         yield tuple(held)
 
 
-def _hashed(extents: Iterator[Extent]) -> Iterator[Extent]:
+def hashed(extents: Iterator[Extent]) -> Iterator[Extent]:
     """Extents with the hash of their file, unless the source gave them one of their own, as for a database; empty where the file cannot be
     read, which its reader will report."""
     known: dict[str, str] = {}

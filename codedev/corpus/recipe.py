@@ -99,11 +99,12 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> CorpusRecipe:
 def check(data: dict[str, Any], where: str) -> CorpusRecipe:
     sources = data.get("sources")
     if isinstance(sources, list):
-        data = {**data, "sources": [_check_source(source, f"{where}: sources.{i}") for i, source in enumerate(sources)]}
+        data = {**data, "sources": [check_source(source, f"{where}: sources.{i}") for i, source in enumerate(sources)]}
     return _recipe.check(data, CorpusRecipe, where)
 
 
-def _check_source(source: Any, where: str) -> SourceConfig:
+def check_source(source: Any, where: str) -> SourceConfig:
+    """One source of a recipe, checked by its own model; RecipeError in one line."""
     if not isinstance(source, dict) or not isinstance(source.get("type"), str):
         raise RecipeError(f"{where}: a source is a mapping with a name, a type ({', '.join(SOURCES)}) and paths")
     if source["type"] not in SOURCES:
