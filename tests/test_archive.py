@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import random
 import subprocess
 import tarfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from codedev import _files
+from codedev import _archive, _files
 from codedev._archive import ArchiveError, Member, Refused, comment, cuts, form, members
 
 LIMIT = 1 << 20
@@ -98,7 +99,7 @@ def test_pieces_hold_what_the_whole_does(kind: str, unit: int) -> None:
     assert (len(pieces) > 1) == (unit < 1 << 30)
     assert pieces[0][0] == 0
     assert pieces[-1][1] == -1
-    assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(pieces))
     names = []
     for start, end, _ in pieces:
         found, refused = contents(data, kind, start=start, end=end)
@@ -260,3 +261,21 @@ def test_what_is_no_archive() -> None:
     assert form(bytes(512)) is None
     assert form(b"hello" * 200) is None
     assert form(b"7z\xbc\xaf\x27\x1c" + bytes(20)) == "7z"
+
+
+def test_headers_are_read_as_tarfile_reads_them() -> None:
+    """Random sizes, times and names, in every format; one flipped byte makes a header none."""
+    rng = random.Random(3)
+    for number in range(300):
+        info = tarfile.TarInfo(rng.choice(["a", "ü" * 40, "d" * 60 + "/" + "e" * 80]))
+        info.size = rng.choice([0, 1, 8**11 - 1, 8**11, 1 << 40])
+        info.mtime = rng.choice([0, 1_600_000_000, 8**11])
+        info.type = rng.choice([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+        block = info.tobuf(rng.choice([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))[-512:]
+        expected = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+        found = _archive._header(block)
+        assert found is not None
+        assert (found.name.rstrip("/"), found.size, found.type, found.time) == (expected.name, expected.size, expected.type, expected.mtime)
+        broken = bytearray(block)
+        broken[number] ^= 1
+        assert _archive._header(bytes(broken)) is None

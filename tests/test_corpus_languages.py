@@ -127,6 +127,17 @@ BY_TEXT = [
     ("a.pp", "program a;\nbegin\nend.\n", "Pascal"),
     ("a.d", "module a;\nimport std.stdio;\n", "D"),
     ("a.d", "src/a.o: src/a.c src/a.h\n", "Makefile"),
+    ("a.m", "; MUMPS\nHELLO ; a label\n ; says hello\n W \"hi\"\n Q\n", "M"),
+    ("a.inc", "#declare Red = rgb <1, 0, 0>;\n", "POV-Ray SDL"),
+    ("a.d", "#pragma D option quiet\nBEGIN\n{\n}\n", "DTrace"),
+    ("a.for", ": square ( n -- n ) dup * ;\n", "Forth"),
+    ("a.h", "// -*- C++ -*-\nint f();\n", "C++"),
+    ("a.h", "/* vim: set ft=objc : */\nint f();\n", "Objective-C"),
+    ("a.h", "/* -*- mode: python -*- */\nint f();\n", "C"),  # no language of that extension
+    ("a.pl", "#!/usr/bin/swipl\nhello.\n", "Prolog"),
+    ("a.ts", "#!/usr/bin/env node\nconst a: number = 1\n", "TypeScript"),
+    ("a.cgi", "#!/usr/bin/python3\nprint(1)\n", "Python"),
+    ("a.fcgi", "#!/usr/bin/env ruby\nputs 1\n", "Ruby"),
     ("a.1", ".TH A 1\n.SH NAME\na\n", "Roff"),
     ("a.1", "2020 was a number\n", None),
     ("a.test", "proc t {} { puts hi }\n", "Tcl"),
@@ -191,6 +202,7 @@ def test_agrees_with_pygments() -> None:
                 theirs.setdefault(pattern[1:], []).append(lexer)
     # Ours on purpose: other names of the same thing, and languages that linguist knows and Pygments does not.
     known = {".bzl", ".eex", ".leex", ".gradle", ".svg", ".xmi", ".mir"}
+    known |= {".gs", ".gsp", ".xc", ".lsp", ".alg", ".psc", ".sage", ".duby", ".xpl"}
     compared = 0
     for extension, names in theirs.items():
         if len(names) == 1 and plain(names[0]) in ours and extension not in known and extension.lower() not in languages._SHARED:

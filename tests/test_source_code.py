@@ -125,6 +125,16 @@ DROPS: list[tuple[str, str | bytes, str]] = [
     ("data.json", '{"a": [' + "1, " * 20000 + "1]}", "data_file"),
     ("words.txt", LINES, "data_file"),
     ("empty.py", "", "empty"),
+    ("testdata/input.go", "package a\n\nfunc F() {}\n", "test_data"),
+    ("tests/unit/fixtures/expected.html", "<p>words</p>\n", "test_data"),
+    ("spec/fixtures/model.rb", "class Model\nend\n", "test_data"),
+    ("src/__snapshots__/a.js", JS, "test_data"),
+    ("image.bmp.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "lfs_pointer"),
+    ("web/__generated__/Query.graphql.ts", JS, "generated"),
+    ("Steps.feature.cs", "class Steps { void Run() {} }\n", "generated"),
+    ("parser.java", "// This is a generated file. Not intended for manual editing.\nclass P {}\n", "generated"),
+    ("icon.c", "/*  GIMP RGB C-Source image dump (icon.c)  */\n\nstatic int x = 1;\n", "generated"),
+    ("mise.local.lock", "[tools]\n", "generated"),
     ("blank.py", " \n\n\t", "empty"),
     ("long_blank.py", " \n" * 5000, "empty"),
     ("tiny.py", "x = 1", "too_small"),
@@ -152,6 +162,10 @@ KEPT: list[tuple[str, str]] = [
     ("keys.go", "// Package keys holds automatically generated keys of users.\npackage keys\n\nfunc Make() {}\n"),
     ("edit.c", "/* Do not edit the list while it is being walked. */\nint walk(struct list *l);\n"),
     ("Generated.java", 'import javax.annotation.Generated;\nclass A { @Generated("x") int a; }\n'),
+    # `fixtures` and `data` that are no test's, tests themselves.
+    ("src/fixtures/load.py", SOURCE),
+    ("tests/test_data.py", SOURCE),
+    ("testing/fixtures/base.py", SOURCE),
     # `vendor` as the project's own word, and libraries in their own repository.
     ("app/models/vendor/address.rb", "class Address < ApplicationRecord\nend\n"),
     ("src/main/java/com/shop/vendor/Vendor.java", "class Vendor { String name; }\n"),
@@ -434,7 +448,7 @@ def test_links_are_dropped_and_not_followed(tmp_path: Path) -> None:
     records = by_name(tmp_path, "tree")
     assert {name: verdict(record) for name, record in records.items()} == {
         "tree/a.py": "kept",
-        **dict.fromkeys(["tree/LICENSE", "tree/broken.py", "tree/file.py", "tree/loop", "tree/out"], "symlink"),
+        **dict.fromkeys(["tree/LICENSE", "tree/broken.py", "tree/file.py", "tree/loop", "tree/out"], "link"),
     }
     assert len({record.id for record in records.values() if isinstance(record, Drop)}) == 5
     assert "secret" not in str(records["tree/a.py"])
@@ -566,7 +580,7 @@ def test_paths(tmp_path: Path) -> None:
     assert names(".") == ["linked", *everything, "single.py"]
     with pytest.raises(InputError, match=r"nothing/\*: no such file or directory"):
         names("nothing/*")
-    with pytest.raises(InputError, match="local folders"):
+    with pytest.raises(InputError, match="local files"):
         names("https://example.org/repo")
 
 

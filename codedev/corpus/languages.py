@@ -2,8 +2,9 @@
 
 `detect` looks, in this order, at the exact file name (Makefile), the extension (longest first: `.html.erb` before `.erb`), the same
 for the name inside a template's (`config.h.in` is C), the first part of the name (Dockerfile.web), the `#!` line, an Emacs or Vim
-mode line, an XML declaration. Extensions that several languages share (`.h`, `.m`, `.pl`, `.v`) are settled by patterns over the
-first 32 KiB of text. Names are those of GitHub's linguist where it has one; the table is `data/languages.tsv`.
+mode line, an XML declaration. Extensions that several languages share (`.h`, `.m`, `.pl`, `.v`) are settled by a mode line or `#!`
+line, else by patterns over the first 32 KiB of text. Names, extensions and interpreters are those of GitHub's linguist, 660 languages in
+`data/languages.tsv`; dialects of SQL are all SQL, and of linguist's last resort, a classifier trained on samples, there is none.
 Cost: under 1 µs for a plain extension, up to 1 ms for a shared one. It does not guess a language from text alone.
 """
 
@@ -101,6 +102,7 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
         ("Objective-C", _OBJC),
         ("Mercury", r"^:-[ \t]*(?:module|interface|import_module|pred|func)\b"),
         ("Wolfram Language", r"^[ \t]*(?:\(\*|BeginPackage\[|Begin\[|\w{1,40}\[\w{1,40}_[^\n]{0,80}\][ \t]*:?=)"),
+        ("M", r"^[ \t]*;"),
         ("MATLAB", r"^[ \t]*(?:function\b|%|classdef\b|end[ \t]*;?[ \t]*$|clc\b|clear\b|disp[ \t]*\(|\w+[ \t]*=[^=\n]*;[ \t]*(?:%.*)?$)"),
         ("Objective-C", r"^[ \t]*(?://|#include|#define)"),
         ("MATLAB", None),
@@ -132,6 +134,7 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
         ("OpenEdge ABL", r"(?im)^[ \t]*(?:using[ \t]+[\w.*]+\.|class[ \t]+[\w.]+)"),
     ),
     ".inc": (
+        ("POV-Ray SDL", r"^[ \t]*#(?:declare|local|macro|while|version)\b"),
         ("PHP", r"<\?(?:php|=)"),
         ("SourcePawn", r"^[ \t]*(?:native[ \t]+\w+|stock[ \t]+\w+|forward[ \t]+\w+|#pragma[ \t]+semicolon)"),
         ("BitBake", r"^(?:SRC_URI|DEPENDS|LICENSE|RDEPENDS\w*|inherit|PN|PV)\b"),
@@ -147,13 +150,15 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
         ("Common Lisp", r"^[ \t]*[;(]"),
         ("OpenCL", None),
     ),
-    ".cs": (("Smalltalk", r"^![\w ]+methodsFor:"), ("C#", None)),
+    ".cs": (("Smalltalk", r"^![\w :]+(?:methodsFor|subclass|class)\b|^Object subclass:"), ("C#", None)),
     ".d": (
+        ("DTrace", r"^(?:\w+:\w*:\w*:\w*|BEGIN|END|provider[ \t]+\w+|#pragma[ \t]+D[ \t]+\w+)[ \t]*(?:$|[/{,])"),
         ("D", r"^[ \t]*(?:module|import)[ \t]+[\w.]+|^[ \t]*(?:unittest|version[ \t]*\(|void main)"),
         ("Makefile", r"\A[^\n:]{1,200}\.(?:o|lo|obj|d)\b[^\n:]{0,200}:"),
         ("D", None),
     ),
     ".f": (("Forth", r"^: [^\s]+"), ("Fortran", None)),
+    ".for": (("Forth", r"^: [^\s]+"), ("Fortran", None)),
     ".fs": (("Forth", r"^: [^\s]+[ \t]+\("), ("GLSL", r"^[ \t]*(?:#version\b|precision[ \t]+\w+p|uniform\b|varying\b)"), ("F#", None)),
     ".gd": (
         ("GAP", r"^[ \t]*(?:DeclareOperation|DeclareGlobalFunction|DeclareAttribute|DeclareCategory|BindGlobal)\b"),
@@ -212,12 +217,13 @@ _SHARED: dict[str, tuple[tuple[str, str | None], ...]] = {
     **{f".{section}": (("Roff", _ROFF),) for section in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "1m", "3pm", "3x")},
 }
 
+_SCRIPTS = frozenset({".cgi", ".fcgi", ".script", ".tool", ".wsgi"})  # what runs them, their first line says
 _FOR_CPP = re.compile(
     r"^[ \t]*#[ \t]*if(?:def)?[ \t(]*(?:defined[ \t(]*)?__cplusplus\b.{0,4000}?^[ \t]*#[ \t]*(?:endif|else)\b", re.MULTILINE | re.DOTALL
 )
 _SHEBANG = re.compile(r"\A#![ \t]*(\S+)([^\n]*)")
 _EXEC = re.compile(r"^[ \t]*exec[ \t]+(?:\S*/)?(\w+)", re.M)
-_MODE = re.compile(r"-\*-[ \t]*(?:.*?\bmode:[ \t]*)?([\w+#-]+)[ \t]*(?:;.*)?-\*-|\bvim?:.*?\b(?:ft|filetype|syntax)=(\w+)", re.I)
+_MODE = re.compile(r"-\*-[ \t]*(?:.*?\bmode:[ \t]*)?([\w+#-]+)[ \t]*(?:;.*)?-\*-|\b(?:vim?|ex):.*?\b(?:ft|filetype|syntax)=(\w+)", re.I)
 
 
 class _Table(NamedTuple):
@@ -257,15 +263,28 @@ def type_of(language: str) -> str:
     return _table().types[language]
 
 
+def by_alias(word: str) -> str | None:
+    """The language that an editor, a notebook's kernel or a table calls so; None = unknown."""
+    return _table().aliases.get(word.strip().lower())
+
+
 def detect(path: str, text: str) -> str | None:
     """The language of the file at `path` (its last part counts) with the text `text`; None = unknown."""
     name = path.rpartition("/")[2]
     found = _by_name(name, text)
-    if found is None and (text.startswith("#!") or "-*-" in text[:2048] or "vim:" in text[:2048] or "vi:" in text[:2048]):
-        found = _by_shebang(text) or _by_mode(text)
+    if found is None:
+        found = _by_said(text)
     if found is None and "." not in name.lstrip(".") and text.lstrip()[:5] == "<?xml":
         found = "XML"
     return found
+
+
+def _by_said(text: str) -> str | None:
+    """By what the text says of itself: a `#!` line or an editor's mode line."""
+    head = text[:2048]
+    if not (head.startswith("#!") or "-*-" in head or "vim:" in head or "vi:" in head or "ex:" in head):
+        return None
+    return _by_shebang(text) or _by_mode(text)
 
 
 def _by_name(name: str, text: str) -> str | None:
@@ -280,7 +299,10 @@ def _by_name(name: str, text: str) -> str | None:
             return found
         lower = extension.lower()
         if lower in _SHARED:
-            return _by_text(lower, text)
+            said = _by_said(text)
+            return said if any(said == language for language, _ in _SHARED[lower]) else _by_text(lower, text)
+        if lower in _SCRIPTS and (found := _by_said(text)):
+            return found
         if found := table.extensions.get(extension) or table.extensions.get(lower):
             return found
         if lower in _TEMPLATE_SUFFIXES and dot > 0:

@@ -66,6 +66,9 @@ _MARKERS = (
     *(b"UNLICENSE", b"public domain", b"Creative Commons", b"CREATIVE COMMONS"),
 )
 
+_COPYLEFT = re.compile(
+    r"(?:[AL]?GPL|MPL|EPL|CPL|CDDL|EUPL|OSL|CC-BY-SA|MS-PL|MS-RL|OFL|CECILL|APSL|IPL|SSPL|ODbL|GFDL|Artistic-1|RPL|SISSL|QPL|LPPL|NPL)(?:-|\Z)"
+)
 _WORDS = re.compile(r"[a-z0-9]+(?:\.[0-9]+)*\+?")
 _TAG = re.compile(rb"^[^\w\"'\n]{0,20}(?:[A-Za-z]{1,3}[ \t]+)?SPDX-License-Identifier:[ \t]*([^\n]{1,300})", re.MULTILINE)
 _TAG_END = re.compile(r"\*/|-->|\*\)|#}|%>|\"|;")
@@ -134,7 +137,7 @@ def of_text(text: str) -> str | None:
 def of_header(head: bytes) -> str | None:
     """The SPDX expression of the notice in the first bytes of a source file; the earliest one counts."""
     head = head[:HEADER_BYTES]
-    if not any(hint in head for hint in _HINTS) or not any(marker in head for marker in _MARKERS):
+    if not _holds(head, _HINTS) or not _holds(head, _MARKERS):
         return None
     words = _words_of(head.decode("utf-8", "replace"))
     found = sorted(_texts(words) + _notices(words))
@@ -145,6 +148,14 @@ def of_header(head: bytes) -> str | None:
     if len(set(near)) > 1 and _EITHER.search(words, max(0, first - 200), first + 600):
         return _joined(near, "OR")
     return found[0][1]
+
+
+def _holds(head: bytes, words: tuple[bytes, ...]) -> bool:
+    """`any` over a generator takes twice the time, for every file that there is."""
+    for word in words:  # noqa: SIM110
+        if word in head:
+            return True
+    return False
 
 
 def of_tag(head: bytes) -> str | None:
@@ -222,6 +233,17 @@ def is_permissive(licence: str) -> bool:
         elif part.upper() not in _OPERATORS and before.upper() != "WITH":
             choices[-1].append(part)
     return any(choice and all(name in _table().permissive for name in choice) for choice in choices)
+
+
+@functools.lru_cache(4096)
+def class_of(licence: str | None) -> str:
+    """`permissive`, `copyleft` (share-alike: what is derived must keep the licence), `other` (known and neither: no commercial use, no
+    derived works, proprietary), or `unknown`. Of a choice (OR) the freer part counts."""
+    if not licence:
+        return "unknown"
+    if is_permissive(licence):
+        return "permissive"
+    return "copyleft" if all(name in _table().permissive or _COPYLEFT.match(name) for name in _licences_in(licence)) else "other"
 
 
 def _words_of(text: str) -> str:

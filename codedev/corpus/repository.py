@@ -1,6 +1,7 @@
 """What a source tree says of itself: its name, the commit that is checked out, the licence that covers a directory.
 
 Everything is read from files; git is never run, and nothing of the tree is executed. Every read is bounded, of regular files alone.
+Where the files of a tree lie, on disk, in a commit or in an archive, is its Place; the rules are the same for all.
 
 The licence of a tree is that of the licence files at its root (LICENSE, COPYING, LICENSE-MIT beside LICENSE-APACHE, UNLICENSE, ...), made
 more exact by the package metadata there ("GPL-2.0-or-later", "MIT OR Apache-2.0"); then the metadata alone; then licence files in `doc/`
@@ -13,7 +14,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -31,7 +32,18 @@ class Checkout(NamedTuple):
 class Licence(NamedTuple):
     expression: str | None  # SPDX; None = unknown
     files: tuple[str, ...] = ()  # where it was read, relative to the tree
-    found: str = "file"  # file or metadata
+    found: str = "file"  # file, metadata or reuse
+    precedence: str = "closest"  # override: also over what a file says of itself; aggregate: beside it
+
+
+class Place(Protocol):
+    """Where the files of a tree can be read."""
+
+    def text(self, path: str) -> str:
+        """The beginning of a regular file; empty where it cannot be read."""
+
+    def files(self, folder: str) -> list[str]:
+        """Names of the regular files of a folder, sorted; none where it cannot be listed."""
 
 
 def read_text(path: str, limit: int = _MAX_READ) -> str:
@@ -41,6 +53,23 @@ def read_text(path: str, limit: int = _MAX_READ) -> str:
             return file.read(limit).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+class Disk:
+    """Files of this machine."""
+
+    def text(self, path: str) -> str:
+        return read_text(path)
+
+    def files(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        except OSError:
+            return []
+
+
+DISK = Disk()
 
 
 # The checkout.
@@ -56,47 +85,74 @@ _REMOTE = re.compile(r"\A(?:(?!file:)[a-z+]+://[^/\s]+/|[^/\s:]+:(?!//))(?:.*/)?
 def identify(directory: str) -> Checkout:
     """Name and commit of the tree at `directory`. A `.git` that names no commit makes no checkout."""
     name = os.path.basename(os.path.normpath(directory))
-    git = _git_directory(directory)
-    if git is None:
-        return Checkout(name, None)
-    shared = git
-    if common := read_text(os.path.join(git, "commondir"), 4096).strip():  # a worktree keeps its branches in the main checkout
-        shared = os.path.normpath(os.path.join(git, common))
-    commit = _commit(git, shared)
-    if commit is None:
-        return Checkout(name, None)
-    origin = _ORIGIN.search(read_text(os.path.join(shared, "config"), 1 << 16))
-    url = _URL.search(origin[1]) if origin else None
-    remote = _REMOTE.match(url[1]) if url else None
-    return Checkout(remote[1] if remote else name, commit)
+    git = git_directory(directory)
+    commit = resolve(git, "HEAD") if git else None
+    return Checkout(remote_name(git) or name, commit) if git and commit else Checkout(name, None)
 
 
-def _git_directory(directory: str) -> str | None:
+def is_bare(names: Collection[str]) -> bool:
+    """Whether a folder of these names is a repository without a work tree."""
+    return {"HEAD", "objects", "refs"} <= set(names) and ".git" not in names
+
+
+def git_directory(directory: str) -> str | None:
+    """The `.git` of a checkout, also where that is a file which names another folder: of a worktree or a submodule."""
     git = os.path.join(directory, ".git")
     if os.path.isdir(git):
         return git
     pointer = read_text(git, 4096) if os.path.isfile(git) else ""
-    if pointer.startswith("gitdir:"):  # a worktree or a submodule
+    if pointer.startswith("gitdir:"):
         target = pointer.removeprefix("gitdir:").strip()
         return os.path.normpath(os.path.join(directory, target)) if target and "\0" not in target else None
     return None
 
 
-def _commit(git: str, shared: str) -> str | None:
-    head = read_text(os.path.join(git, "HEAD"), 4096)
-    if _COMMIT.match(head):
-        return head.strip()
-    ref = _REF.match(head)
-    if not ref:
-        return None
-    for place in (git, shared):
-        text = read_text(os.path.join(place, ref[1]), 4096)
+def shared_directory(git: str) -> str:
+    """Where a worktree's repository keeps its objects, branches and configuration."""
+    common = read_text(os.path.join(git, "commondir"), 4096).strip()
+    return os.path.normpath(os.path.join(git, common)) if common and "\0" not in common else git
+
+
+def remote_name(git: str) -> str | None:
+    """owner/name of the remote `origin`. The configuration is read as text: what it includes or would run is nothing to us."""
+    origin = _ORIGIN.search(read_text(os.path.join(shared_directory(git), "config"), 1 << 16))
+    url = _URL.search(origin[1]) if origin else None
+    remote = _REMOTE.match(url[1]) if url else None
+    return remote[1] if remote else None
+
+
+def resolve(git: str, name: str) -> str | None:
+    """The object that HEAD, a branch, a tag or a full hash names; None where there is none. It may be a tag."""
+    if _COMMIT.match(name):
+        return name.strip()
+    places = dict.fromkeys((git, shared_directory(git)))
+    for ref in (name, f"refs/{name}", f"refs/tags/{name}", f"refs/heads/{name}", f"refs/remotes/{name}", f"refs/remotes/{name}/HEAD"):
+        if (ref == "HEAD" or _REF.match(f"ref: {ref}")) and (found := _followed(places, ref)):
+            return found
+    return None
+
+
+def _followed(places: Iterable[str], ref: str) -> str | None:
+    """The hash that a ref holds, also by way of others."""
+    for _ in range(5):  # as far as git goes
+        text = next((text for place in places if (text := read_text(os.path.join(place, ref), 4096))), "")
         if _COMMIT.match(text):
             return text.strip()
-    for line in read_text(os.path.join(shared, "packed-refs"), 64 << 20).splitlines():
-        commit, _, name = line.partition(" ")
-        if name == ref[1] and _COMMIT.match(commit):
-            return commit
+        if not text:
+            return _packed(places, ref)
+        symbolic = _REF.match(text)
+        if not symbolic:
+            return None
+        ref = symbolic[1]
+    return None
+
+
+def _packed(places: Iterable[str], ref: str) -> str | None:
+    for place in places:
+        for line in read_text(os.path.join(place, "packed-refs"), 64 << 20).splitlines():
+            commit, _, name = line.partition(" ")
+            if name == ref and _COMMIT.match(commit):
+                return commit
     return None
 
 
@@ -123,13 +179,13 @@ def is_licence_name(name: str) -> bool:
     return not _NOT_TEXT.search(name) and not _NOT_ITS_OWN.search(name)
 
 
-def nested_licence(directory: str, files: Iterable[str], shown: str) -> Licence | None:
+def nested_licence(directory: str, files: Iterable[str], shown: str, place: Place = DISK) -> Licence | None:
     """The licence of the licence files among the names `files` of a directory; None where there are none.
 
     `shown` is the directory relative to the tree, for the answer's `files`.
     """
     names = sorted(name for name in files if is_licence_name(name))
-    texts = {name: read_text(os.path.join(directory, name)) for name in names}
+    texts = {name: place.text(os.path.join(directory, name)) for name in names}
     # A file that is called so and speaks of no licence (an empty one, a page of documentation) covers nothing.
     texts = {name: text for name, text in texts.items() if re.search(r"licen[sc]e|permission|copyright|public domain", text, re.IGNORECASE)}
     if not texts:
@@ -152,19 +208,19 @@ def _combined(read: dict[str, tuple[str, str | None]]) -> str | None:
     return licence.both(own) if own and len(own) == len(plain) else None
 
 
-def root_licence(directory: str, files: Collection[str], folders: Collection[str]) -> Licence:
+def root_licence(directory: str, files: Collection[str], folders: Collection[str], place: Place = DISK) -> Licence:
     """The licence of the tree at `directory`, whose root holds regular files and folders of these names."""
-    found = nested_licence(directory, files, "")
-    declared = _declared(directory, files)
+    found = nested_licence(directory, files, "", place)
+    declared = _declared(directory, files, place)
     packages = [name for name in folders if name.endswith((".dist-info", ".egg-info"))]
     if len(packages) == 1:  # an unpacked Python package: its metadata stand beside it
         inside = os.path.join(directory, packages[0])
-        names = _files_in(inside)
-        declared = declared or _declared(inside, names, packages[0])
-        found = found or nested_licence(inside, names, packages[0])
+        names = place.files(inside)
+        declared = declared or _declared(inside, names, place, packages[0])
+        found = found or nested_licence(inside, names, packages[0], place)
         for folder in ("licenses", "license_files"):
-            where = os.path.join(packages[0], folder)
-            found = found or nested_licence(os.path.join(inside, folder), _files_in(os.path.join(inside, folder)), where)
+            licences = os.path.join(inside, folder)
+            found = found or nested_licence(licences, place.files(licences), os.path.join(packages[0], folder), place)
     if found and found.expression:
         return Licence(_refined(found.expression, declared.expression), found.files) if declared else found
     if declared:
@@ -173,15 +229,15 @@ def root_licence(directory: str, files: Collection[str], folders: Collection[str
         return found
     for folder in sorted(name for name in folders if name in _DOC_FOLDERS):
         inside = os.path.join(directory, folder)
-        if (found := nested_licence(inside, _files_in(inside), folder)) and found.expression:
+        if (found := nested_licence(inside, place.files(inside), folder, place)) and found.expression:
             return found
     if "LICENSES" in folders:  # REUSE: one file a licence, named by its id
-        names = sorted(name for name in _files_in(os.path.join(directory, "LICENSES")) if name.endswith(".txt"))
+        names = sorted(name for name in place.files(os.path.join(directory, "LICENSES")) if name.endswith(".txt"))
         ids = [expression for name in names if (expression := licence.of_declaration(name.removesuffix(".txt")))]
         if ids and len(ids) == len(names):
             return Licence(licence.both(ids), tuple(f"LICENSES/{name}" for name in names))
     for name in sorted(set(files) & {"NOTICE", "NOTICE.txt", "NOTICE.md"}):
-        if expression := licence.of_text(read_text(os.path.join(directory, name))):
+        if expression := licence.of_text(place.text(os.path.join(directory, name))):
             return Licence(expression, (name,))
     return Licence(None)
 
@@ -191,14 +247,6 @@ def _refined(text: str, declared: str | None) -> str:
     if declared and (declared == text.replace("-only", "-or-later") or text in re.split(r" OR |[()]", declared)):
         return declared
     return text
-
-
-def _files_in(directory: str) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
-    except OSError:
-        return []
 
 
 # Package metadata.
@@ -211,14 +259,14 @@ _MAX_DOTS = 100  # outside strings, of a line
 _TOML_STRING = re.compile(r""""[^"\n]*+"|'[^'\n]*+'""")
 
 
-def _parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
     if any(line.count(".") > _MAX_DOTS for line in _TOML_STRING.sub("", text).split("\n")):
         raise ValueError("a key of too many parts")
     return tomllib.loads(text)
 
 
 def _toml(*path: str) -> _Reader:
-    return lambda text: _at(_parse_toml(text), path)
+    return lambda text: _at(parse_toml(text), path)
 
 
 def _json(*path: str) -> _Reader:
@@ -237,7 +285,7 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _pyproject(text: str) -> Any:
-    data = _parse_toml(text)
+    data = parse_toml(text)
     own = _at(data, ("project", "license")) or _at(data, ("tool", "poetry", "license"))
     if isinstance(own, dict):
         own = own.get("text")
@@ -278,6 +326,19 @@ _METADATA: tuple[tuple[str, _Reader], ...] = (
 )
 
 
+_TELLING = re.compile("|".join(pattern for pattern, _ in _METADATA))
+
+
+def tells(name: str) -> bool:
+    """Whether a file of this name may say what licence a tree or folder has: one that rules below, or those of REUSE, would read."""
+    return bool(
+        is_licence_name(name)
+        or name in ("NOTICE", "NOTICE.txt", "NOTICE.md", "REUSE.toml", "dep5")
+        or name.endswith(".license")
+        or _TELLING.fullmatch(name)
+    )
+
+
 def _typed(value: Any) -> Any:
     """npm's older forms: {"type": "MIT"} and a list of them."""
     if isinstance(value, list):
@@ -285,12 +346,12 @@ def _typed(value: Any) -> Any:
     return value.get("type") if isinstance(value, dict) else value
 
 
-def _declared(directory: str, files: Collection[str], shown: str = "") -> Licence | None:
+def _declared(directory: str, files: Collection[str], place: Place, shown: str = "") -> Licence | None:
     """What the first metadata file that names a licence says."""
     for pattern, reader in _METADATA:
         for name in sorted(name for name in files if re.fullmatch(pattern, name)):
             try:
-                value = reader(read_text(os.path.join(directory, name)))
+                value = reader(place.text(os.path.join(directory, name)))
             except (ValueError, RecursionError):  # not the format that its name says; TOML nested without end
                 continue
             listed = value if isinstance(value, list) else [value]

@@ -1,7 +1,7 @@
 """The bytes of a source file -> text: UTF-8, UTF-16 and UTF-32 with a mark, the encoding that the file declares, the one that is detected.
 
-Detection (uchardet) is asked only about bytes that are no UTF-8, and believed only when what it gives is text. A file that is UTF-8 but for
-some bytes is not read as something else: it is `UndecodableError`. Cost: 1 µs, and 1 GB/s for ASCII.
+Detection (uchardet) is asked only about bytes that are no UTF-8, and believed only when what it gives is text. A file that is UTF-8 but
+for some bytes is not read as something else: it is `UndecodableError`. Cost: 1 µs, and 1 GB/s for ASCII.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from resiliparse.parse.encoding import detect_encoding
 
-_HEAD = 8192  # bytes in which a NUL makes a file binary, as git has it
+HEAD = 8192  # bytes in which a NUL makes a file binary, as git has it
 _MAX_NUL = 0.001  # share of NULs in a text that has them further on
 _MAX_CONTROL = 0.01  # share of control characters that are no white space
 _MARKS = (
@@ -58,7 +58,7 @@ def decode(data: bytes) -> tuple[str, str | None]:
                     if encoding != "utf-8":
                         raise BinaryError(encoding=encoding, offset=error.start) from None
     nul = data.find(b"\0")
-    if nul >= 0 and (nul < _HEAD or data.count(b"\0") > _MAX_NUL * len(data)):
+    if nul >= 0 and (nul < HEAD or data.count(b"\0") > _MAX_NUL * len(data)):
         raise BinaryError(nul=nul)
     try:
         return data.decode(), None
@@ -67,7 +67,7 @@ def decode(data: bytes) -> tuple[str, str | None]:
 
 
 def _by_encoding(data: bytes, error: UnicodeDecodeError) -> tuple[str, str]:
-    head = data[:_HEAD]
+    head = data[:HEAD]
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls > _MAX_CONTROL * len(head):
         raise BinaryError(control=round(controls / len(head), 3))
