@@ -1,9 +1,8 @@
-"""One way to find and to open an input: local or remote (fsspec), compressed or not.
+"""One way to find and to open an input: local or remote (see _remote.py), compressed or not.
 
 Compression is told by the first bytes, never by the name. Zstandard windows up to 2 GiB are accepted, as the Reddit dumps need them.
 A file of several compressed streams is read to its end, and what follows the last one is damage, never ignored.
-Opening a FIFO or a device is refused: reading one would hang. A remote file on a server that cannot give parts of it is copied to a
-temporary file first.
+Opening a FIFO or a device is refused: reading one would hang.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ import glob
 import io
 import lzma
 import os
-import shutil
 import stat
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -26,6 +23,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import xxhash
 
 from codedev._errors import InputError
+from codedev._remote import identity, listing, open_url
+from codedev._remote import is_url as is_url
+from codedev._remote import shown as shown_url
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -42,10 +42,6 @@ class Found(NamedTuple):
     path: str  # absolute path or URL: what to open
     name: str  # what to show and to store: relative to the recipe's folder where both lie in one project
     size: int  # bytes
-
-
-def is_url(path: str) -> bool:
-    return "://" in path
 
 
 def expand(paths: tuple[str, ...], base: Path) -> Iterator[Found]:
@@ -79,6 +75,10 @@ def matches(pattern: str, base: Path) -> list[str]:
 def nothing_at(pattern: str, base: Path) -> InputError:
     where = "" if is_url(pattern) or os.path.isabs(pattern) else f" (looked in {base})"
     return InputError(f"{pattern}: no such file or directory{where}. Check `paths:` in the recipe")
+
+
+def _remote(url: str) -> Iterator[Found]:
+    return (Found(path, shown_url(path), size) for path, size in listing(url))
 
 
 def _local(pattern: str, base: Path) -> Iterator[Found]:
@@ -158,25 +158,11 @@ def walk(directory: str) -> Iterator[str]:
         pending += [(os.path.join(path, name), inner) for name, inner in reversed(listed)]
 
 
-def _remote(pattern: str) -> Iterator[Found]:
-    import fsspec
-
-    try:
-        system, path = fsspec.core.url_to_fs(pattern)
-        prefix = pattern.split("://", 1)[0] + "://"
-        matches = sorted(system.glob(path)) if glob.has_magic(path) else ([path] if system.exists(path) else [])
-        for match in matches:
-            for inner in sorted(system.find(match)) if system.isdir(match) else [match]:
-                url = inner if is_url(inner) else prefix + inner.removeprefix("/") if prefix != "file://" else prefix + inner
-                yield Found(url, url, int(system.size(inner) or 0))
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{pattern}: cannot be listed: {error}") from None
-
-
-def open_raw(path: str) -> BinaryIO:
-    """The file's own bytes, seekable. Raises OSError when it cannot be read or is not a regular file."""
+def open_raw(path: str, expected: str = "") -> BinaryIO:
+    """The file's own bytes, seekable. Raises OSError when it cannot be read or is not a regular file, or when it lies behind a URL and
+    `expected`, the hash that it was planned with, is no longer what its store calls it."""
     if is_url(path):
-        return _open_url(path)
+        return open_url(path, expected)
     # O_NONBLOCK: opening a FIFO without a writer would hang otherwise; regular files do not care.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -185,21 +171,10 @@ def open_raw(path: str) -> BinaryIO:
     return open(handle, "rb", buffering=1 << 20)
 
 
-def _open_url(url: str) -> BinaryIO:
-    import fsspec
-
-    file = fsspec.open(url, "rb", block_size=8 << 20).open()
-    if file.seekable():
-        return io.BufferedReader(file, 1 << 20)
-    copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the caller closes it
-    with file:
-        shutil.copyfileobj(file, copy, 1 << 20)
-    copy.seek(0)
-    return copy
-
-
 def hash_of(path: str) -> str:
-    """xxh3-128 of the file's bytes as 32 hex digits."""
+    """xxh3-128 of the file's bytes as 32 hex digits; behind a URL, what its store calls them where it does (`_remote.identity`)."""
+    if is_url(path) and (told := identity(path)):
+        return told
     digest = xxhash.xxh3_128()
     with open_raw(path) as file:
         while block := file.read(1 << 20):

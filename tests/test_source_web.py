@@ -163,7 +163,9 @@ def test_single_stream_archives_point_into_the_decompressed_stream(data_dir: Pat
         ("clueweb-quirk.warc.gz", {"warcinfo": 1, "document": 29}),  # line feeds alone, impossible dates
         ("warcfile.warc.lz4", {"warcinfo": 1, "request": 17, "document": 16, "metadata": 16}),
         ("CC-MAIN-2024-22.warc.paths.gz", {"not_html": 1}),
-        ("example.arc.gz", {"failure unsupported": 1}),
+        ("example.arc", {"warcinfo": 1, "document": 1}),
+        ("example-space-in-url.arc", {"warcinfo": 1, "failure truncated": 1}),  # its URL was changed, and its length was not
+        ("bad.arc", {"failure corrupt": 2}),  # lengths of -1 and abc
     ],
 )
 def test_damaged_and_odd_real_archives(data_dir: Path, name: str, expected: dict[str, int]) -> None:

@@ -2,8 +2,7 @@
 
 Resiliparse parses and extracts, at about 40 MB of HTML a second and core. The charset comes from the byte order mark, then from
 the bytes where they are UTF-8, then from the caller (the HTTP header), the page's meta tag, and a guess from the bytes.
-A licence is taken only where the page marks it as its own (`rel=license`, `dcterms.license`): a Creative Commons link alone may
-speak of one picture, so it only goes to `licence_links`. Does not run scripts, and does not keep formulas, tables or links.
+What it says of its licence and of robots is read in `page_rights.py`. Does not run scripts, and does not keep formulas, tables or links.
 """
 
 from __future__ import annotations
@@ -14,13 +13,16 @@ from typing import Literal, NamedTuple
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
-from resiliparse.parse.html import DocumentNode, HTMLParserException, HTMLTree
+from resiliparse.parse.html import HTMLParserException, HTMLTree
+
+from codedev.corpus.extract import page_rights
+from codedev.corpus.extract.page_rights import licence_of_url as licence_of_url
 
 
 class Page(NamedTuple):
     text: str
     licence: str | None  # SPDX
-    meta: dict[str, object]  # title, html_lang, canonical, charset, replaced, licence_links; None where the page says nothing
+    meta: dict[str, object]  # title, html_lang, canonical, charset, replaced, licence_links, robots; None where the page says nothing
 
 
 class PageError(ValueError):
@@ -58,6 +60,42 @@ _BOMS = (
 def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal["main", "all"] = "main") -> Page:
     """The page's text and what it says of itself. Raises PageError."""
     source, charset, replaced = decode(html, charset_hint, markup=True)
+    tree = _parse(source)
+    text = extract_plain_text(
+        tree,
+        preserve_formatting=True,
+        main_content=extract == "main",
+        list_bullets=True,
+        alt_texts=False,
+        links=False,
+        form_fields=False,
+        noscript=False,
+        comments=False,  # readers' comments: 3 points less of what people marked as noise, at the same recall
+    )
+    licence, told = _facts(tree, source)
+    return Page(text, licence, told | {"charset": charset, "replaced": replaced or None})
+
+
+def html_as_it_is(html: bytes, charset_hint: str | None = None) -> Page:
+    """The decoded HTML itself, and what it says of itself. A page that cannot be parsed says nothing, and `unparsed` why.
+
+    The body is parsed only where it may hold a licence: a head takes a tenth of the time."""
+    source, charset, replaced = decode(html, charset_hint, markup=True)
+    facts: dict[str, object] = {"charset": charset, "replaced": replaced or None}
+    head = _HEAD_END.search(source)
+    cut = head.start() if head else len(source)
+    part = source if page_rights.may_mark(source, cut) else source[:cut]
+    try:
+        licence, told = _facts(_parse(part), part)
+    except PageError as error:
+        return Page(source, None, facts | {"unparsed": str(error)})
+    return Page(source, licence, told | facts)
+
+
+_HEAD_END = re.compile(r"</head\s*>|<body[\s>]|</HEAD>|<BODY")
+
+
+def _parse(source: str) -> HTMLTree:
     _check_attributes(source)
     _check_open_elements(source)
     if _XHTML in source[:2000]:
@@ -71,29 +109,23 @@ def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal[
     # 0.3 ms a page; a page cannot be deep without as many tags.
     if source.count("<") > _MAX_DEPTH and document.query_selector(_TOO_DEEP) is not None:
         raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
-    text = extract_plain_text(
-        tree,
-        preserve_formatting=True,
-        main_content=extract == "main",
-        list_bullets=True,
-        alt_texts=False,
-        links=False,
-        form_fields=False,
-        noscript=False,
-        comments=False,  # readers' comments: 3 points less of what people marked as noise, at the same recall
-    )
-    licence, links = _licence(document)
+    return tree
+
+
+def _facts(tree: HTMLTree, source: str) -> tuple[str | None, dict[str, object]]:
+    """(licence, what the page says of itself)."""
+    document = tree.document
+    assert document is not None  # a parsed tree has one
+    rights = page_rights.of_page(document, source)
     root = document.query_selector("html")
     canonical = document.query_selector('link[rel~="canonical" i]')
-    meta: dict[str, object] = {
+    return rights.licence, {
         "title": _short(tree.title),
         "html_lang": _short(root.getattr("lang")) if root else None,
         "canonical": _short(canonical.getattr("href")) if canonical else None,
-        "charset": charset,
-        "replaced": replaced or None,
-        "licence_links": links or None,
+        "licence_links": rights.links or None,
+        "robots": rights.robots or None,
     }
-    return Page(text, licence, meta)
 
 
 # HTML's rules reopen formatting elements in every paragraph, look through all options of a select, and move the attributes of every further
@@ -176,63 +208,3 @@ _ASCII = bytes(range(128))
 def _replacing(data: bytes, charset: str) -> tuple[str, str, int]:
     text = data.decode(charset, "replace")
     return text, codecs.lookup(charset).name, text.count("\ufffd")
-
-
-# --- licence
-
-_CC = re.compile(
-    r"^(?:https?:)?//(?:www\.)?creativecommons\.org/(?:licenses|publicdomain)/([a-z][a-z-]*)(?:/(\d\.\d))?(?:/([a-z]{2,3}(?=/|$)))?",
-    re.IGNORECASE,
-)
-_OTHERS = {
-    "apache.org/licenses/license-2.0": "Apache-2.0",
-    "opensource.org/licenses/mit": "MIT",
-    "opensource.org/license/mit": "MIT",
-}
-# The ports to one jurisdiction that have an SPDX identifier of their own; other ports are named by their version.
-_PORTS = {
-    "BY": ("2.5-AU", "3.0-AT", "3.0-AU", "3.0-DE", "3.0-IGO", "3.0-NL", "3.0-US"),
-    "BY-NC": ("3.0-DE",),
-    "BY-NC-ND": ("3.0-DE", "3.0-IGO"),
-    "BY-NC-SA": ("2.0-DE", "2.0-FR", "2.0-UK", "3.0-DE", "3.0-IGO"),
-    "BY-ND": ("3.0-DE",),
-    "BY-SA": ("2.0-UK", "2.1-JP", "3.0-AT", "3.0-DE", "3.0-IGO"),
-}
-_CC_VERSIONS = frozenset({"1.0", "2.0", "2.5", "3.0", "4.0"})
-
-
-def licence_of_url(url: str) -> str | None:
-    """The SPDX identifier of the licence that lives at `url`; None when it is none that is known."""
-    url = url.strip()
-    found = _CC.match(url)
-    if not found:
-        bare = re.sub(r"^(?:https?:)?//(?:www\.)?", "", url.lower()).removesuffix("/").removesuffix(".html").removesuffix(".txt")
-        return _OTHERS.get(bare)
-    name, version, port = found[1].upper(), found[2], (found[3] or "").upper()
-    match name:
-        case "ZERO":
-            return "CC0-1.0"
-        case "MARK":
-            return "CC-PDM-1.0"
-        case "PUBLICDOMAIN":
-            return "CC-PDDC"
-        case "BY-ND-NC":
-            name = "BY-NC-ND"
-    if f"{version}-{port}" in _PORTS.get(name, ()):
-        return f"CC-{name}-{version}-{port}"
-    return f"CC-{name}-{version}" if name in _PORTS and version in _CC_VERSIONS else None
-
-
-def _licence(document: DocumentNode) -> tuple[str | None, list[str]]:
-    """(the licence that the page marks as its own, other licence links). Two different marks say nothing: both become links."""
-    marked: dict[str, str] = {}
-    # A slice, since going through a collection of the parser costs the square of its length: 16 s for 2,000 links.
-    for element in document.query_selector_all('[rel~="license" i], meta[name="dcterms.license" i], meta[name="dc.rights" i]')[:]:
-        url = (element.getattr("href") or element.getattr("content") or "").strip()
-        if spdx := licence_of_url(url):
-            marked.setdefault(spdx, url[:1000])
-    if len(marked) == 1:
-        return next(iter(marked)), []
-    linked = document.query_selector_all('a[href*="creativecommons.org/" i]')[:]
-    links = {(element.getattr("href") or "").strip()[:1000] for element in linked}
-    return None, sorted({url for url in links if licence_of_url(url)} | set(marked.values()))[:10]

@@ -14,11 +14,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastwarc.stream_io import BrotliReader, ZstdReader
+from isal import isal_zlib
+
+from codedev._files import MAX_RATIO
+from codedev.corpus.sources.warc_stream import INFLATE_ERRORS
 
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*(?:\n|$)")
+_END = re.compile(rb"\n\r*\n")
 _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 _PIECE, _FEED = 1 << 16, 1 << 13  # bytes out and in at a time
-_BOMB_BYTES, _BOMB_RATIO = 16 << 20, 500  # deflate reaches 1,032, pages 100
+_FREE = 16 << 20  # bytes that any body may unfold to
+_BROKEN: tuple[type[Exception], ...] = (*INFLATE_ERRORS, OSError)
+_REPEATED = frozenset({"x-robots-tag", "link"})  # headers of which all count
 
 
 class BombError(ValueError):
@@ -27,7 +34,7 @@ class BombError(ValueError):
 
 class Response(NamedTuple):
     status: int
-    headers: dict[str, str]  # names in lower case, the first of a repeated name
+    headers: dict[str, str]  # names in lower case, the first of a repeated name; of `_REPEATED` all, as lines
     body: bytes  # as stored: still encoded
 
 
@@ -42,20 +49,20 @@ def parse(block: bytes) -> Response | None:
     if not status:
         return None
     headers: dict[str, str] = {}
-    name, at = "", status.end()
-    while at < len(block):
-        newline = block.find(b"\n", at)
-        newline = len(block) if newline < 0 else newline
-        line = block[at:newline].rstrip(b"\r")
-        at = newline + 1
-        if not line:
-            break
-        key, colon, value = line.partition(b":")
-        if line[0] in b" \t" and name:
-            headers[name] += " " + line.strip().decode("latin-1")
+    found = _END.search(block, status.end() - 1)
+    # Line ends of other systems, and obsolete folding: a line that begins with a blank goes on with the last.
+    name = ""
+    for line in block[status.end() : found.start() if found else len(block)].decode("latin-1").split("\n"):
+        key, colon, value = line.partition(":")
+        if line[:1] in (" ", "\t") and name:
+            headers[name] += " " + line.strip()
         elif colon:
-            name = key.strip().lower().decode("latin-1")
-            headers.setdefault(name, value.strip().decode("latin-1"))
+            name = key.strip().lower()
+            if name in headers and name in _REPEATED:
+                headers[name] += "\n" + value.strip()
+            else:
+                headers.setdefault(name, value.strip())
+    at = found.end() if found else len(block)
     return Response(int(status[1]), headers, block[at:])
 
 
@@ -68,7 +75,7 @@ def charset(content_type: str) -> str | None:
     return found[1] if found else None
 
 
-def decode(response: Response, limit: int) -> Body:
+def decode(response: Response, limit: int, max_ratio: int = MAX_RATIO) -> Body:
     """The body with `Transfer-Encoding` and `Content-Encoding` undone. Raises BombError when it grows past `limit` bytes or out of
     proportion. An encoding that the body does not have, or an unknown one, leaves it as it is."""
     headers, data = response.headers, response.body
@@ -79,7 +86,7 @@ def decode(response: Response, limit: int) -> Body:
         truncated = declared.isascii() and declared.isdigit() and len(declared) < 19 and len(data) < int(declared)
         # A crawler that stores the decoded body may keep the length of the encoded one, so a longer body is no fault.
     for encoding in reversed(headers.get("content-encoding", "").lower().split(",")):
-        data, cut = _undo(encoding.strip(), data, limit)
+        data, cut = _undo(encoding.strip(), data, limit, max_ratio)
         truncated = truncated or cut
     return Body(data, truncated)
 
@@ -105,7 +112,7 @@ def _dechunk(data: bytes) -> tuple[bytes, bool]:
     return b"".join(pieces), True
 
 
-def _undo(encoding: str, data: bytes, limit: int) -> tuple[bytes, bool]:
+def _undo(encoding: str, data: bytes, limit: int, max_ratio: int) -> tuple[bytes, bool]:
     """(decoded, whether it breaks off)."""
     match encoding:
         case "gzip" | "x-gzip":
@@ -118,14 +125,14 @@ def _undo(encoding: str, data: bytes, limit: int) -> tuple[bytes, bool]:
             pieces = _read(ZstdReader(io.BytesIO(data)))
         case _:
             return data, False
-    bound = min(limit, max(_BOMB_BYTES, _BOMB_RATIO * len(data)))
+    bound = min(limit, max(_FREE, max_ratio * len(data)))
     decoded = bytearray()
     try:
         for piece in pieces:
             decoded += piece
             if len(decoded) > bound:
                 raise BombError(f"{len(data)} bytes of {encoding} decode to more than {bound}")
-    except (zlib.error, OSError):
+    except _BROKEN:
         return (bytes(decoded), True) if decoded else (data, False)
     return bytes(decoded), False
 
@@ -136,7 +143,7 @@ def _is_zlib(data: bytes) -> bool:
 
 def _inflate(data: bytes, wbits: int) -> Iterator[bytes]:
     """Pieces of at most 64 KiB. Raises zlib.error where the data is damaged or ends early; bytes after the end are left."""
-    inflater = zlib.decompressobj(wbits)
+    inflater = isal_zlib.decompressobj(wbits)
     at = 0
     while not inflater.eof:
         fed = inflater.unconsumed_tail

@@ -1,37 +1,42 @@
-"""Web pages: WARC and WET archives, plain or compressed in any way, and single HTML files.
+"""Web pages: WARC, ARC and WET archives, plain or compressed in any way, and single HTML files.
 
-Every WARC record gives one thing: a page of text (`response`, `resource`, `conversion` records), a Drop that names why it is none,
+Every record gives one thing: a page of text (`response`, `resource`, `conversion` records), a Drop that names why it is none,
 or a Failure. What a file is, is told by its content and never by its name. Large archives are split where records start: gzip
-WARC at members, plain WARC by hopping over records; an archive compressed as one stream is one piece.
+archives at members, plain ones by hopping over records; an archive compressed as one stream is one piece. With `wat`, pages meet their
+metadata (see `wat.py`); with `urls`, they pass lists of URLs first (see `url_filter.py`).
 
 `origin.offset` is where the record lies in the file as stored. In an archive compressed as one stream it lies in the decompressed
-stream, and `meta` says `"stream": "decompressed"`. Cost: 40 to 50 MB of raw records a second and core, nine tenths of it extraction;
-framing alone is given in `warc.py`. Not read: ARC files (the format before WARC), WARC-Segment continuations, frames, scripts.
+stream, and `meta` says `"stream": "decompressed"`. Cost: 25 to 40 MB of raw records a second and core, most of it extraction, 80 to
+130 with `extract: none`; framing alone is given in `warc.py`. Not read: WARC-Segment continuations, archives inside of records,
+frames, scripts.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import orjson
-from resiliparse.parse.encoding import detect_mime
 
 from codedev import _files
+from codedev._remote import ChangedError
 from codedev.corpus.document import RAW_PREFIX, meta_json, position_id
-from codedev.corpus.extract import html
-from codedev.corpus.source import Document, Drop, Extent, Failure, SourceConfig
-from codedev.corpus.sources import warc, warc_http, warc_stream
+from codedev.corpus.extract import html, page_rights
+from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
+from codedev.corpus.sources import url_filter, warc, warc_http, warc_stream, wat
+from codedev.corpus.sources.web_format import Format, content, identify, is_fragment, mime
 
-VERSION = 1
+VERSION = 2
 
 
 class Config(SourceConfig):
     type: Literal["web"] = "web"
-    extract: Literal["main", "all"] = "main"  # main content, or all visible text
+    extract: Literal["main", "all", "none"] = "main"  # main content, all visible text, or the HTML itself
+    wat: tuple[str, ...] = ()  # WAT files about the same pages: what they say goes to meta
+    urls: url_filter.UrlFilter | None = None  # lists of domains, URLs and words, to block or to allow
+    robots: Literal["ignore", "respect"] = "ignore"  # respect: drop what its page reserves from robots or text and data mining
 
 
 # --- plan
@@ -39,173 +44,149 @@ class Config(SourceConfig):
 
 def plan(config: Config, base: Path, unit_bytes: int) -> Iterator[Extent]:
     """One extent a file; archives larger than `unit_bytes` are cut where records start."""
+    lists = url_filter.digest(config.urls, base) if config.urls else None
+    metadata = dict.fromkeys(found.path for found in _files.expand(config.wat, base))
     for found in _files.expand(config.paths, base):
-        starts: list[int] = []
-        framing = ""
-        if found.size > unit_bytes:
-            try:
-                with _files.open_raw(found.path) as file:
-                    framing, starts = _cut(file, found, unit_bytes, config.max_record_bytes)
-            except OSError:
-                pass  # `read` meets the same error and reports it
-        if not starts:
-            yield Extent(found.path, found.name, 0, -1, found.size)
-            continue
-        context = meta_json({"framing": framing})
-        for start, end in zip([0, *starts], [*starts, found.size], strict=True):
-            yield Extent(found.path, found.name, start, -1 if end == found.size else end, end - start, context)
+        if found.path not in metadata:
+            yield from _plan_file(found, config, unit_bytes, {"lists": lists})
+    for found in _files.expand(config.wat, base):
+        yield from _plan_file(found, config, unit_bytes, {"wat": True})
 
 
-def _cut(file: BinaryIO, found: _files.Found, unit_bytes: int, limit: int) -> tuple[str, list[int]]:
-    """How the archive is framed and where to cut it: true starts of records, at least `unit_bytes` apart."""
-    framing = identify(file, found.size, limit).framing
+def _plan_file(found: _files.Found, config: Config, unit_bytes: int, context: dict[str, object]) -> Iterator[Extent]:
+    starts: list[int] = []
+    if found.size > unit_bytes:
+        try:
+            with _files.open_raw(found.path) as file:
+                form, starts = _cut(file, found, unit_bytes, config)
+        except OSError:
+            pass  # `read` meets the same error and reports it
+    if not starts:
+        yield Extent(found.path, found.name, 0, -1, found.size, meta_json(context))
+        return
+    context = context | {"kind": form.kind, "framing": form.framing}
+    for start, end in zip([0, *starts], [*starts, found.size], strict=True):
+        yield Extent(found.path, found.name, start, -1 if end == found.size else end, end - start, meta_json(context))
+
+
+def _cut(file: BinaryIO, found: _files.Found, unit_bytes: int, config: Config) -> tuple[Format, list[int]]:
+    """How the archive is stored and where to cut it: true starts of records, at least `unit_bytes` apart."""
+    form = identify(file, config.max_record_bytes, config.max_ratio)
     stored = warc_stream.Window(warc_stream.Stored(file))
     starts: list[int] = []
-    if framing == "members":
-        while (start := warc.member_boundary(stored, (starts[-1] if starts else 0) + unit_bytes)) >= 0:
+    if form.framing == "members":
+        while (start := warc.member_boundary(stored, (starts[-1] if starts else 0) + unit_bytes, form.grammar)) >= 0:
             starts.append(start)
-    elif framing == "plain" and not _files.is_url(found.path):  # hopping through a remote file would fetch all of it
-        for record in warc.frame(stored, limit, blocks=False):
+    elif form.framing == "plain" and not _files.is_url(found.path):  # hopping through a remote file would fetch all of it
+        for record in warc.frame(stored, config.max_record_bytes, blocks=False, grammar=form.grammar):
             if record.offset - (starts[-1] if starts else 0) >= unit_bytes:
                 starts.append(record.offset)
-    return framing, starts
+    return form, starts
 
 
-# --- what a file is
+# --- read and gather
 
 
-class Format(NamedTuple):
-    kind: Literal["warc", "arc", "html", "other", "empty"]
-    framing: Literal["plain", "members", "stream", ""] = ""
-    codec: str | None = None
-    evidence: str = ""  # what was seen instead
+def rounds(config: Config) -> int:
+    return 1 if config.wat else 0
 
 
-def identify(file: BinaryIO, size: int, limit: int) -> Format:
-    """What the file's content is. Reads its head, and up to 8 MiB when that does not tell."""
-    stored = warc_stream.Window(warc_stream.Stored(file))
-    codec = _files.compression(stored.get(0, 8))
-    window = _content(file, stored, codec, size)
-    start = warc_stream.skip(window, 0, b"\r\n")
-    head = window.get(start, 4096)
-    framing: Literal["plain", "stream"] = "stream" if codec else "plain"
-    if not head and not window.stream.error:
-        return Format("empty", codec=codec)
-    if warc.is_record(head):
-        return Format("warc", warc.gzip_framing(stored, limit) if codec == "gzip" else framing, codec)
-    if head.startswith(b"filedesc://"):
-        return Format("arc", codec=codec)
-    if html.looks_like_html(head):
-        return Format("html", codec=codec)
-    # An archive whose head is damaged still has records farther on.
-    if warc.find_record(window, 0, warc.SCAN) >= 0:
-        return Format("warc", framing, codec)
-    if codec in (None, "gzip") and warc.find_member(stored, 0, warc.SCAN) >= 0:
-        return Format("warc", "members", "gzip")
-    return Format("other", codec=codec, evidence=_mime(head))
+def gather(number: int, key: str, pieces: list[Piece], config: Config) -> Iterator[Document | Drop | Failure | Piece]:
+    """Pages with what the WAT files say of them."""
+    yield from wat.gather(pieces, respect_robots=config.robots == "respect")
 
 
-def _content(file: BinaryIO, stored: warc_stream.Window, codec: str | None, size: int) -> warc_stream.Window:
-    """The decompressed content of the file that `stored` is a window on."""
-    if codec is None:
-        return stored
-    if codec == "gzip":
-        return warc_stream.Window(warc_stream.Inflate(stored, 0, whole=True))
-    file.seek(0)
-    return warc_stream.Window(warc_stream.Decoded(file, codec, size))
-
-
-def _mime(head: bytes) -> str:
-    """What else the content is: a type known by its first bytes, text/plain, or application/octet-stream."""
-    known = detect_mime(head)
-    if known not in ("text/plain", "application/octet-stream"):
-        return known
-    controls = len(head) - len(head.translate(None, delete=_CONTROLS))
-    return "application/octet-stream" if controls * 100 > len(head) else "text/plain"
-
-
-_CONTROLS = bytes([*range(9), *range(14, 27), *range(28, 32), 127])  # without white space and escape
-
-
-# --- read
-
-
-def read(extent: Extent, config: Config, base: Path) -> Iterator[Document | Drop | Failure]:
-    """One Document, Drop or Failure for each record that starts in the extent."""
+def read(extent: Extent, config: Config, base: Path) -> Iterator[Document | Drop | Failure | Piece]:
+    """One Document, Drop or Failure for each record that starts in the extent; with `wat` a Piece for each that was to be a Document."""
+    context = orjson.loads(extent.context)
+    check = url_filter.load(config.urls, base, context.get("lists") or "") if config.urls and not context.get("wat") else None
     try:
-        with _files.open_raw(extent.file) as file:
-            yield from _read(file, extent, config)
+        with _files.open_raw(extent.file, extent.hash) as file:
+            yield from _read(file, extent, config, context, check)
+    except ChangedError as error:
+        yield Failure("changed", str(error))
     except OSError as error:
         yield Failure("unreadable", error.strerror or str(error))
 
 
-def _read(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Document | Drop | Failure]:
-    size = file.seek(0, 2)
-    file.seek(0)
-    framing = orjson.loads(extent.context).get("framing")
-    form = Format("warc", framing, "gzip" if framing == "members" else None) if framing else identify(file, size, config.max_record_bytes)
+def _read(
+    file: BinaryIO, extent: Extent, config: Config, context: dict[str, str], check: url_filter.Check | None
+) -> Iterator[Document | Drop | Failure | Piece]:
+    if framing := context.get("framing"):
+        form = Format(context["kind"], framing, "gzip" if framing == "members" else None)  # type: ignore[arg-type]  # our own words
+    else:
+        form = identify(file, config.max_record_bytes, config.max_ratio)
     match form.kind:
-        case "warc":
-            for found in _records(file, extent, form, size, config.max_record_bytes):
+        case "warc" | "arc":
+            for found in _records(file, extent, form, config):
                 if isinstance(found, warc.Damage):
                     yield Failure(found.kind, found.message, found.offset, raw=found.raw[:RAW_PREFIX])
+                elif context.get("wat"):
+                    yield _from_metadata(found, extent, config)
                 else:
-                    yield _from_record(found, extent, config)
+                    page = _from_record(found, extent, config, check)
+                    yield wat.page_piece(wat.key_of(found.fields), page) if config.wat and isinstance(page, Document) else page
         case "html":
-            yield _from_file(file, extent, form, size, config)
+            yield _from_file(file, extent, form, config)
         case "empty":
             yield Failure("empty", "the file holds nothing", 0)
-        case "arc":
-            yield Failure("unsupported", "an ARC archive: convert it to WARC, for example with `warcio recompress`", 0)
-        case "other" if _is_fragment(file, extent, form, size):
-            yield _from_file(file, extent, form, size, config)
+        case "other" if is_fragment(file, extent.name, form, config.max_ratio):
+            yield _from_file(file, extent, form, config)
         case "other":
-            yield _other(file, extent, form, size)
+            yield _other(file, extent, form, config)
 
 
-# A piece of a page, without what a whole one starts with: told from plain text by its name and its tags together.
-_PAGE_NAMES = (".html", ".htm", ".xhtml", ".shtml")
-_MARKUP = re.compile(
-    rb"<(?:/?(?:p|div|span|b|i|em|strong|a|h[1-6]|ul|ol|li|table|section|article|figure|blockquote)\b|br ?/?>|img )", re.IGNORECASE
-)
-
-
-def _is_fragment(file: BinaryIO, extent: Extent, form: Format, size: int) -> bool:
-    if form.evidence not in ("text/plain", "text/xml", "application/xml") or not extent.name.lower().endswith(_PAGE_NAMES):
-        return False
-    head = _content(file, warc_stream.Window(warc_stream.Stored(file)), form.codec, size).get(0, 4096)
-    return _MARKUP.search(head) is not None
-
-
-def _records(file: BinaryIO, extent: Extent, form: Format, size: int, limit: int) -> Iterator[warc.Record | warc.Damage]:
+def _records(file: BinaryIO, extent: Extent, form: Format, config: Config) -> Iterator[warc.Record | warc.Damage]:
+    limit, stop = config.max_record_bytes, warc_stream.FOREVER if extent.end < 0 else extent.end
     stored = warc_stream.Window(warc_stream.Stored(file))
-    stop = warc_stream.FOREVER if extent.end < 0 else extent.end
     if form.codec == "gzip":
-        yield from warc.gzip_records(stored, limit, start=extent.start, stop=stop, whole=form.framing == "stream")
+        whole = form.framing == "stream"
+        yield from warc.gzip_records(
+            stored, limit, start=extent.start, stop=stop, whole=whole, grammar=form.grammar, max_ratio=config.max_ratio
+        )
     elif form.codec is None:
-        yield from warc.frame(stored, limit, start=extent.start, stop=stop)
+        yield from warc.frame(stored, limit, start=extent.start, stop=stop, grammar=form.grammar)
     else:
-        for found in warc.frame(_content(file, stored, form.codec, size), limit):
+        for found in warc.frame(content(file, form.codec, config.max_ratio), limit, grammar=form.grammar):
             yield found._replace(stream=0) if isinstance(found, warc.Record) else found
 
 
-def _from_record(record: warc.Record, extent: Extent, config: Config) -> Document | Drop | Failure:
-    fields = record.fields
-    kind = fields.get("warc-type", "").lower()
+def _origin_of(record: warc.Record, extent: Extent) -> _Origin:
     key = extent.hash if record.stream is None else f"{extent.hash}:{record.stream}"
-    origin = _Origin(
-        id=_unbracketed(fields.get("warc-record-id", "")) or position_id(key, record.offset),
+    return _Origin(
+        id=_unbracketed(record.fields.get("warc-record-id", "")) or position_id(key, record.offset),
         offset=record.offset,
         length=record.length,
-        url=_unbracketed(fields.get("warc-target-uri", "")) or None,
+        url=_unbracketed(record.fields.get("warc-target-uri", "")) or None,
     )
+
+
+def _from_metadata(record: warc.Record, extent: Extent, config: Config) -> Document | Drop | Failure | Piece:
+    """A record of a WAT file."""
+    if record.fields.get("warc-type", "").lower() != "metadata":
+        return _from_record(record, extent, config, None)
+    found = wat.look_up(record)
+    if isinstance(found, tuple):
+        return wat.metadata_piece(*found, record.offset)
+    if found == "invalid_json":
+        return Failure(found, "a metadata record that is no JSON", record.offset, raw=record.block[:RAW_PREFIX])
+    return _drop(_origin_of(record, extent), "metadata", {"of": found}, {"warc_type": "metadata", **_stream_meta(record.stream)})
+
+
+def _from_record(record: warc.Record, extent: Extent, config: Config, check: url_filter.Check | None) -> Document | Drop | Failure:
+    fields = record.fields
+    kind = fields.get("warc-type", "").lower()
+    origin = _origin_of(record, extent)
     meta: dict[str, object] = {"warc_type": kind or None, "truncated": fields.get("warc-truncated"), **_stream_meta(record.stream)}
     if kind not in ("response", "resource", "conversion"):
         return _drop(origin, kind if kind in _NO_PAGES else "unknown_type", {"warc_type": kind}, meta)
     if origin.url and origin.url.startswith("metadata:"):  # the crawler's own log, stored as a resource
         return _drop(origin, "metadata", {"url": origin.url}, meta)
+    if check and (verdict := check(origin.url or "")):
+        return _drop(origin, verdict.reason, verdict.evidence, meta)
     created = _date(fields.get("warc-date", ""))
     content_type, body = fields.get("content-type", ""), record.block
+    said = page_rights.Rights(None, [], [])
     if kind == "response" and (content_type.lower().startswith("application/http") or body.startswith(b"HTTP/")):
         response = warc_http.parse(body)
         if response is None:
@@ -217,11 +198,12 @@ def _from_record(record: warc.Record, extent: Extent, config: Config) -> Documen
         if warc_http.media_type(content_type) not in _MAYBE_PAGES:  # before decoding: most of these are images
             return _drop(origin, "not_html", {"content_type": content_type}, meta)
         try:
-            body, cut = warc_http.decode(response, config.max_record_bytes)
+            body, cut = warc_http.decode(response, config.max_record_bytes, config.max_ratio)
         except warc_http.BombError as error:
             return Failure("bomb", str(error), record.offset, raw=record.block[:RAW_PREFIX])
         meta["truncated"] = meta["truncated"] or cut or None
-    return _page(body, content_type, origin, created, meta, config)
+        said = page_rights.of_headers(response.headers)
+    return _page(body, content_type, origin, created, meta, said, config)
 
 
 # Record types that hold no page.
@@ -240,28 +222,45 @@ class _Origin(NamedTuple):
 
 
 def _page(
-    body: bytes, content_type: str, origin: _Origin, created: dt.datetime | None, meta: dict[str, object], config: Config
+    body: bytes,
+    content_type: str,
+    origin: _Origin,
+    created: dt.datetime | None,
+    meta: dict[str, object],
+    said: page_rights.Rights,
+    config: Config,
 ) -> Document | Drop | Failure:
-    """The document that `body` is under `content_type`, or why it is none."""
+    """The document that `body` is under `content_type` and what the HTTP headers have `said`, or why it is none."""
     declared = warc_http.media_type(content_type)
     meta["content_type"] = declared or None
-    seen = "text/html" if html.looks_like_html(body[:4096]) else _mime(body[:4096])
+    seen = "text/html" if html.looks_like_html(body[:4096]) else mime(body[:4096])
     as_html = seen == "text/html" or (declared in _HTML_TYPES and seen in ("text/plain", "text/xml", "application/xml"))
     as_text = declared == "text/plain" and seen == "text/plain"
     if not body.strip():
         return _drop(origin, "empty_text", {"bytes": len(body)}, meta)
     if declared not in _MAYBE_PAGES or not (as_html or as_text):
         return _drop(origin, "not_html", {"content_type": content_type or None, "seen": seen}, meta)
-    hint, licence = warc_http.charset(content_type), None
+    hint, licence, robots = warc_http.charset(content_type), said.licence, said.robots
     if as_html:
         try:
-            text, licence, told = html.html_to_text(body, hint, config.extract)
+            page = html.html_as_it_is(body, hint) if config.extract == "none" else html.html_to_text(body, hint, config.extract)
         except html.PageError as error:
             return Failure("bad_html", str(error), origin.offset, raw=body[:RAW_PREFIX])
-        meta.update(told)
+        text = page.text
+        meta.update(page.meta)
+        told = page.meta.get("robots")
+        robots = sorted({*robots, *(told if isinstance(told, list) else [])})
+        # Two that disagree say nothing.
+        marked = [spdx for spdx in dict.fromkeys((page.licence, licence)) if spdx]
+        licence = marked[0] if len(marked) == 1 else None
+        if len(marked) == 2:
+            meta["licence_links"] = marked
     else:
         text, meta["charset"], replaced = html.decode(body, hint)
         meta["replaced"] = replaced or None
+    meta["robots"] = robots or None
+    if config.robots == "respect" and (directive := page_rights.reserved(robots)):
+        return _drop(origin, "robots", {"directive": directive}, meta)
     if not text.strip():
         return _drop(origin, "empty_text", {"bytes": len(body)}, meta)
     return Document(
@@ -276,27 +275,28 @@ def _page(
     )
 
 
-def _from_file(file: BinaryIO, extent: Extent, form: Format, size: int, config: Config) -> Document | Drop | Failure:
+def _from_file(file: BinaryIO, extent: Extent, form: Format, config: Config) -> Document | Drop | Failure:
     """A single HTML file."""
-    window = _content(file, warc_stream.Window(warc_stream.Stored(file)), form.codec, size)
+    window = content(file, form.codec, config.max_ratio)
     body = window.get(0, config.max_record_bytes + 1)
     if window.stream.error:
         return Failure(*window.stream.error, 0, raw=body[:RAW_PREFIX])
     if len(body) > config.max_record_bytes:
         return Failure("too_large", f"the page has more bytes than max_record_bytes={config.max_record_bytes}", 0, raw=body[:RAW_PREFIX])
     origin = _Origin(position_id(extent.hash, 0), 0, len(body), None)
-    return _page(body, "text/html", origin, None, _stream_meta(0 if form.codec else None), config)
+    return _page(body, "text/html", origin, None, _stream_meta(0 if form.codec else None), page_rights.Rights(None, [], []), config)
 
 
-def _other(file: BinaryIO, extent: Extent, form: Format, size: int) -> Drop | Failure:
+def _other(file: BinaryIO, extent: Extent, form: Format, config: Config) -> Drop | Failure:
     """A file that is neither an archive nor a page."""
-    window = _content(file, warc_stream.Window(warc_stream.Stored(file)), form.codec, size)
+    window = content(file, form.codec, config.max_ratio)
     raw = window.get(0, RAW_PREFIX)
     if window.stream.error:
         return Failure(*window.stream.error, 0, raw=raw)
     if form.evidence == "application/octet-stream":
         return Failure("corrupt", "neither a web archive nor HTML, nor of a known type", 0, raw=raw)
-    return _drop(_Origin(position_id(extent.hash, 0), 0, size, None), "not_html", {"seen": form.evidence, "compression": form.codec}, {})
+    origin = _Origin(position_id(extent.hash, 0), 0, file.seek(0, 2), None)
+    return _drop(origin, "not_html", {"seen": form.evidence, "compression": form.codec}, {})
 
 
 def _drop(origin: _Origin, reason: str, evidence: dict[str, object], meta: dict[str, object]) -> Drop:
