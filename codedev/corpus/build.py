@@ -113,10 +113,10 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
 
     scored = _score(context, plan, run, progress, waterfall)
     events.log("scored", units=len(scored))
-    judged = _judge(context, plan, scored, run, progress, waterfall)
+    judged = _judge(context, scored, run, progress, waterfall)
     events.log("judged")
 
-    placed, _first_rows, source_starts = _place(context, plan, scored, judged)
+    placed, _first_rows, source_starts = _place(context, scored, judged)
     found = context.work / "found"
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir(parents=True)
@@ -183,7 +183,6 @@ def _score_one(context: Context, unit: Unit) -> tuple[tuple[int, int], dict[str,
 
 def _judge(
     context: Context,
-    plan: Plan,
     scored: dict[tuple[int, int], tuple[str, int]],
     run: Run,
     progress: Progress,
@@ -191,11 +190,11 @@ def _judge(
 ) -> dict[tuple[int, int], str]:
     """(source, number) -> key of every unit."""
     judged = {}
-    progress("filter", 0, plan.units)
+    progress("filter", 0, len(scored))
     for place, receipt in run(partial(_judge_one, context), ((place, key) for place, (key, _) in scored.items())):
         judged[place] = receipt["key"]
         _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
-        progress("filter", len(judged), plan.units)
+        progress("filter", len(judged), len(scored))
     return judged
 
 
@@ -209,7 +208,7 @@ def _write(context: Context, found: Path, placed: Placed) -> tuple[tuple[str, in
 
 
 def _place(
-    context: Context, plan: Plan, scored: dict[tuple[int, int], tuple[str, int]], judged: dict[tuple[int, int], str]
+    context: Context, scored: dict[tuple[int, int], tuple[str, int]], judged: dict[tuple[int, int], str]
 ) -> tuple[list[Placed], list[int], list[int]]:
     """(units in plan order with the place of their first row, those places, the place of each source's first row)."""
     placed: list[Placed] = []
