@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from codedev.corpus.extract import latex, latex_main
+from codedev.corpus.extract.latex import document as latex
+from codedev.corpus.extract.latex import main as latex_main
 
 DISPLAYS = [
     "equation",

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from codedev._errors import InputError
-from codedev.corpus.extract import comments as under_test
-from codedev.corpus.extract import comments_pygments, comments_text
-from codedev.corpus.extract.comments import spans
+from codedev.corpus.extract.comments import find as under_test
+from codedev.corpus.extract.comments import pygments as comments_pygments
+from codedev.corpus.extract.comments import text as comments_text
+from codedev.corpus.extract.comments.find import spans
 from codedev.corpus.languages import detect
 
 pytest.importorskip("tree_sitter")

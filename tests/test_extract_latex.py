@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codedev.corpus.extract import latex, latex_main
+from codedev.corpus.extract.latex import document as latex
+from codedev.corpus.extract.latex import main as latex_main
 
 LIMIT = 1 << 26
 

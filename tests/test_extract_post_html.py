@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lxml import html as lxml_html
 
 from codedev.corpus.extract.post_html import to_markdown
-from codedev.corpus.sources import xml_rows
+from codedev.corpus.sources.stackexchange import xml_rows
 
 CASES = {
     "<p>One &amp; two.</p>\n\n<p>Three<br>\nfour</p>\n": "One & two.\n\nThree\n\nfour",

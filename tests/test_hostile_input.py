@@ -12,7 +12,7 @@ from codedev._errors import InputError, RecipeError
 from codedev.corpus.extract.html import PageError, html_to_text
 from codedev.corpus.look import look, manifest_of, visible
 from codedev.corpus.repository import root_licence
-from codedev.corpus.sources import code
+from codedev.corpus.sources.code import source as code
 from codedev.tokenize.shards import open_shards
 
 

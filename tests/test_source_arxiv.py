@@ -19,7 +19,8 @@ import pytest
 
 from codedev._files import hash_of
 from codedev.corpus.source import Document, Drop, Failure, Piece
-from codedev.corpus.sources import arxiv, arxiv_metadata
+from codedev.corpus.sources.arxiv import metadata as arxiv_metadata
+from codedev.corpus.sources.arxiv import source as arxiv
 
 PAPER = rb"\documentclass{a}\begin{document}\section{S} Area $\pi r^2$.\end{document}"
 

@@ -24,7 +24,7 @@ from codedev.corpus import handwritten
 from codedev.corpus.extract.docstrings import UnparsableError, docstrings
 from codedev.corpus.repository import identify, root_licence
 from codedev.corpus.source import Document, Drop, Extent, Failure
-from codedev.corpus.sources import code
+from codedev.corpus.sources.code import source as code
 
 Record = Document | Drop | Failure
 MIT = (

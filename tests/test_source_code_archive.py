@@ -18,7 +18,7 @@ import pytest
 from test_source_code import DROPS, GPL, KEPT, MIT, SOURCE, by_name, config, make, verdict
 
 from codedev.corpus.source import Document, Drop, Failure
-from codedev.corpus.sources import code
+from codedev.corpus.sources.code import source as code
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

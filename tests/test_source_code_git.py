@@ -17,7 +17,9 @@ import pytest
 from test_source_code import GPL, MIT, SOURCE, config, make, verdict
 
 from codedev.corpus.source import Document, Drop, Failure
-from codedev.corpus.sources import code, code_objects, code_pack
+from codedev.corpus.sources.code import objects as code_objects
+from codedev.corpus.sources.code import pack as code_pack
+from codedev.corpus.sources.code import source as code
 
 pytest.importorskip("pygit2")
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -23,8 +23,9 @@ from codedev.corpus import licence, recipe
 from codedev.corpus.build import build
 from codedev.corpus.extract import notebook
 from codedev.corpus.source import Document, Drop, Failure, Piece
-from codedev.corpus.sources import code, code_cover
-from codedev.corpus.sources.code_imports import Paths, imports
+from codedev.corpus.sources.code import cover as code_cover
+from codedev.corpus.sources.code import source as code
+from codedev.corpus.sources.code.imports import Paths, imports
 
 Record = Document | Drop | Failure
 

@@ -17,7 +17,7 @@ import pytest
 from codedev._errors import RecipeError
 from codedev.corpus import recipe
 from codedev.corpus.source import Document, Drop, Failure
-from codedev.corpus.sources import tables
+from codedev.corpus.sources.tables import source as tables
 
 Thing = Document | Drop | Failure
 

@@ -23,8 +23,8 @@ from codedev._errors import InputError, RecipeError
 from codedev.corpus import recipe, records
 from codedev.corpus.build import build
 from codedev.corpus.source import Document, Drop, Extent, Failure
-from codedev.corpus.sources import tables
-from codedev.corpus.sources.columns import redacted
+from codedev.corpus.sources.tables import source as tables
+from codedev.corpus.sources.tables.columns import redacted
 
 pytest.importorskip("adbc_driver_sqlite")
 Thing = Document | Drop | Failure

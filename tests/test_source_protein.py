@@ -20,8 +20,8 @@ import zstandard
 from codedev.corpus import records
 from codedev.corpus.document import DOCUMENT
 from codedev.corpus.source import Document, Drop, Failure
-from codedev.corpus.sources import protein
-from codedev.corpus.sources.protein_header import Header, parse
+from codedev.corpus.sources.protein import source as protein
+from codedev.corpus.sources.protein.header import Header, parse
 
 Thing = Document | Drop | Failure
 ROOT = Path(__file__).parent.parent

@@ -29,8 +29,8 @@ from pydantic import ValidationError
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
 from codedev.corpus.source import Document, Drop, Failure, Piece
-from codedev.corpus.sources import stackexchange
-from codedev.corpus.sources.stackexchange_thread import _widest, licence_of, measure
+from codedev.corpus.sources.stackexchange import source as stackexchange
+from codedev.corpus.sources.stackexchange.thread import _widest, licence_of, measure
 
 Thing = Document | Drop | Failure
 SAMPLE = ROOT / "samples/stackexchange/toolshed"

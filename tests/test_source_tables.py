@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from codedev.corpus import records
 from codedev.corpus.document import position_id
 from codedev.corpus.source import Document, Drop, Extent, Failure
-from codedev.corpus.sources import tables
+from codedev.corpus.sources.tables import source as tables
 
 Thing = Document | Drop | Failure
 BOM = b"\xef\xbb\xbf"

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from codedev.corpus.source import Document, Drop, Extent, Failure
-from codedev.corpus.sources import json_array, lines, tables
+from codedev.corpus.sources import json_array, lines
+from codedev.corpus.sources.tables import source as tables
 
 Thing = Document | Drop | Failure
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from codedev.corpus.sources import xml_rows
-from codedev.corpus.sources.xml_rows import Damage, Row, attributes, head_of, rows
+from codedev.corpus.sources.stackexchange import xml_rows
+from codedev.corpus.sources.stackexchange.xml_rows import Damage, Row, attributes, head_of, rows
 from codedev.kernels.xmlrows import NONE
 
 HEAD = b'<?xml version="1.0" encoding="utf-8"?>\n<posts>\n'

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from _bench import Case
 
-from codedev.corpus.sources import arxiv
+from codedev.corpus.sources.arxiv import source as arxiv
 
 _COPIES = 4
 

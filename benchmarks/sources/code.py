@@ -91,7 +91,7 @@ def _table(tree: Path, target: Path) -> float:
 
 def _reader(base: Path, path: str, **keys: object) -> Callable[[], int]:
     def run() -> int:
-        from codedev.corpus.sources import code
+        from codedev.corpus.sources.code import source as code
 
         config = code.Config(name="code", paths=(path,), **keys)  # type: ignore[arg-type]
         return sum(1 for extent in code.plan(config, base, 32 << 20) for _ in code.read(extent._replace(hash="0" * 32), config, base))
@@ -102,7 +102,7 @@ def _reader(base: Path, path: str, **keys: object) -> Callable[[], int]:
 def _context(base: Path, path: str) -> Callable[[], int]:
     def run() -> int:
         from codedev.corpus.source import Piece
-        from codedev.corpus.sources import code
+        from codedev.corpus.sources.code import source as code
 
         config = code.Config(name="code", paths=(path,), mode="context")
         read = (record for extent in code.plan(config, base, 32 << 20) for record in code.read(extent._replace(hash="0"), config, base))

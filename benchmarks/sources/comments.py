@@ -8,7 +8,8 @@ from typing import Any
 
 from _bench import Case, SkipError
 
-from codedev.corpus.extract import comments, comments_pygments
+from codedev.corpus.extract.comments import find as comments
+from codedev.corpus.extract.comments import pygments as comments_pygments
 from codedev.corpus.languages import detect
 
 LANGUAGES = ("Python", "JavaScript", "C", "C++", "Java", "Go", "Rust", "Ruby", "PHP", "Scala", "Shell", "TypeScript", "OCaml", "Haskell")

@@ -12,7 +12,7 @@ from _bench import Case, SkipError
 
 from codedev._files import open_decompressed
 from codedev.corpus.records import Reader
-from codedev.corpus.sources import protein
+from codedev.corpus.sources.protein import source as protein
 
 AMOUNT = 20_000_000  # bytes of each input
 

@@ -19,7 +19,8 @@ from _bench import Case, SkipError
 from codedev import _sevenzip
 from codedev.corpus.extract.post_html import to_markdown
 from codedev.corpus.source import Piece
-from codedev.corpus.sources import stackexchange, xml_rows
+from codedev.corpus.sources.stackexchange import source as stackexchange
+from codedev.corpus.sources.stackexchange import xml_rows
 
 _ID = re.compile(rb' (Id|ParentId|AcceptedAnswerId)="(\d+)"')
 

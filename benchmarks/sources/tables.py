@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from _bench import Case
 
 from codedev.corpus.records import Reader
-from codedev.corpus.sources import tables
+from codedev.corpus.sources.tables import source as tables
 
 ROWS = 120_000
 _COLUMNS = ("id", "text", "url", "created", "score")

@@ -33,7 +33,7 @@ def scan(data: np.ndarray, at: int, state: np.ndarray, marks: np.ndarray) -> tup
 
 
 @numba.njit(
-    numba.types.UniTuple(numba.int64, 3)(
+    numba.types.UniTuple(numba.int64, 3)(  # type: ignore[no-untyped-call]  # numba declares no types
         numba.types.Array(numba.uint8, 1, "C", readonly=True), numba.int64, numba.int64[::1], numba.int64[:, ::1]
     ),
     nogil=True,

@@ -27,6 +27,7 @@ _inline_mark = re.compile(r"[*_\[\]`~^\\&|<>\t\f\v]").search
 _block_mark = re.compile(r"\n[ #+=-]").search  # apart: in one pattern the two take ten times as long
 _GAP = re.compile(r"\n{3,}")
 _BLOCK_STARTS = frozenset(" \t#>*+-_=`~|:0123456789")  # what a line begins with that may not be a paragraph's
+_block_line = re.compile(r"\n[ \t#>*+\-_=`~|:0-9]").search
 _CODE = re.compile(r"(?: {4}|\t)")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _QUOTE = re.compile(r" {0,3}>(?!!)")
@@ -58,18 +59,25 @@ _MOST_TICKS = 8  # longer runs open no code
 
 def plain(markdown: str) -> str:
     """The text without its Markdown."""
-    text = markdown.replace("\r\n", "\n").replace("\r", "\n") if "\r" in markdown else markdown
-    if _marked(text):
-        if "&" in text:  # what the API has escaped; &amp; last, so that &amp;lt; stays an entity
-            text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        text = _blocks(text)
-    return tidy(text)
+    text = _line_feeds(markdown)
+    return without_marks(text) if _marked(text) else tidy(text)
+
+
+def without_marks(markdown: str) -> str:
+    """The same of a text that is known to have `MARKS`."""
+    text = _line_feeds(markdown)
+    if "&" in text:  # what the API has escaped; &amp; last, so that &amp;lt; stays an entity
+        text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return tidy(_blocks(text))
+
+
+def _line_feeds(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def tidy(text: str) -> str:
     """The text of a post that has no `MARKS`: white space alone is mended."""
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _line_feeds(text)
     if " \n" in text or "\t\n" in text:
         text = "\n".join([line.rstrip() for line in text.split("\n")])
     return (_GAP.sub("\n\n", text) if "\n\n\n" in text else text).strip()
@@ -105,6 +113,10 @@ def _blocks(text: str) -> str:
     fence = ""
     code = in_list = False
     for part in text.split("\n\n"):
+        if not fence and part[:1] not in _BLOCK_STARTS and not _block_line(part):  # paragraphs alone
+            out += (inline(part), "")
+            code = in_list = False
+            continue
         if not fence and not _marked(part):
             out += (part, "")
             code = in_list = False
@@ -126,42 +138,45 @@ def _blocks(text: str) -> str:
                 end()
                 out.append("")
                 continue
-            if _CODE.match(line) and not paragraph and (code or not in_list):
+            first = line[0]  # looked at before each pattern, most of which then need not be tried
+            deep = first in " \t" and _CODE.match(line) is not None
+            if deep and not paragraph and (code or not in_list):
                 if not code:
                     out.append("")
-                out.append(line[1 if line[0] == "\t" else 4 :])
+                out.append(line[1 if first == "\t" else 4 :])
                 code = True
                 continue
             code = False
-            if (start := _FENCE.match(line)) and "`" not in line[start.end() :]:
+            if first in " `~" and (start := _FENCE.match(line)) and "`" not in line[start.end() :]:
                 end()
                 fence = start[1]
                 continue
-            if not _CODE.match(line):
+            if not deep:
                 in_list = False
             marks = ""
-            while (quote := _QUOTE.match(line)) and len(marks) < 20:
+            while first in " >" and (quote := _QUOTE.match(line)) and len(marks) < 20:
                 marks += "> "
                 line = line[quote.end() :]
                 line = line[1:] if line.startswith(" ") else line
-            if paragraph and not marks and _UNDERLINE.match(line):
+            first = line[:1]
+            if paragraph and not marks and first in " =-" and _UNDERLINE.match(line):
                 end()
-            elif _RULE.match(line):
+            elif first in " *-_" and _RULE.match(line):
                 end()
                 out.append(marks + "---")
-            elif paragraph and _ALIGNMENT.match(line):
+            elif paragraph and first in " \t|:-" and _ALIGNMENT.match(line):
                 pass
-            elif heading := _HEADING.match(line):
+            elif first in " #" and (heading := _HEADING.match(line)):
                 end()
                 in_list = False
                 paragraph.append(marks + line[heading.end() :].rstrip().rstrip("#").rstrip())
                 end()
             else:
-                if bullet := _BULLET.match(line):
+                if first in " \t*+-" and (bullet := _BULLET.match(line)):
                     end()
                     in_list = True
                     line = bullet[1].replace("\t", "    ") + "- " + line[bullet.end() :]
-                elif _NUMBERED.match(line):
+                elif first in " \t0123456789" and _NUMBERED.match(line):
                     end()
                     in_list = True
                 elif not in_list:
@@ -178,6 +193,10 @@ def inline(text: str) -> str:
     """A paragraph without its marks, in one pass over them; every run of marks and every bracket waits on a stack at most once.
 
     A Python loop over the marks: 0.7 µs each."""
+    search = (_MARK_OR_ADDRESS if "://" in text else _MARK).search
+    first = search(text)
+    if first is None:
+        return text
     parts: list[str] = []
     waiting: dict[str, list[tuple[int, int]]] = {"*": [], "_": [], "~": []}  # (place in parts, marks left) of runs that may be closed
     brackets: list[int] = []  # places in parts
@@ -192,8 +211,7 @@ def inline(text: str) -> str:
         else:
             parts.append(text[at:end])
 
-    scan = 0
-    search = (_MARK_OR_ADDRESS if "://" in text else _MARK).search
+    scan = first.start()
     while match := search(text, scan):
         start = match.start()
         scan = end = start + 1

@@ -24,10 +24,10 @@ class Rights(NamedTuple):
     robots: list[str]  # directives, sorted
 
 
-def of_page(document: DocumentNode, source: str) -> Rights:
-    """`document` is what was made of `source`."""
+def of_page(document: DocumentNode, *, marks: bool) -> Rights:
+    """`marks`: what `may_mark` says of the source that `document` was made of."""
     robots = sorted(set(_directives(document)))[:_MOST]
-    if not may_mark(source):
+    if not marks:
         return Rights(None, [], robots)
     marked: dict[str, str] = {}
     for value in _marks(document):
@@ -230,6 +230,11 @@ _AGENTS = _SEARCH_AGENTS | _CORPUS_AGENTS
 def _directives(document: DocumentNode) -> Iterator[str]:
     for element in document.query_selector_all("meta[name]")[: 10 * _MOST]:
         yield from of_meta((element.getattr("name") or "").strip().lower(), element.getattr("content") or "")
+
+
+def is_directing(name: str) -> bool:
+    """Whether a meta tag of this name, in lower case, may hold directives."""
+    return name == "robots" or name in _AGENTS or name == "tdm-reservation"
 
 
 def of_meta(name: str, content: str) -> list[str]:

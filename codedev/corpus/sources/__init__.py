@@ -9,12 +9,12 @@ from typing import Any
 SOURCES = {
     "web": "codedev.corpus.sources.web",
     "reddit": "codedev.corpus.sources.reddit",
-    "books": "codedev.corpus.sources.books",
-    "arxiv": "codedev.corpus.sources.arxiv",
-    "stackexchange": "codedev.corpus.sources.stackexchange",
-    "code": "codedev.corpus.sources.code",
-    "protein": "codedev.corpus.sources.protein",
-    "tables": "codedev.corpus.sources.tables",
+    "books": "codedev.corpus.sources.books.source",
+    "arxiv": "codedev.corpus.sources.arxiv.source",
+    "stackexchange": "codedev.corpus.sources.stackexchange.source",
+    "code": "codedev.corpus.sources.code.source",
+    "protein": "codedev.corpus.sources.protein.source",
+    "tables": "codedev.corpus.sources.tables.source",
 }
 # The kind of a source's documents where neither the document nor the recipe says otherwise.
 DEFAULT_KIND = {
