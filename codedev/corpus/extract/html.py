@@ -11,12 +11,14 @@ import codecs
 import re
 from typing import Literal, NamedTuple
 
+import numpy as np
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import HTMLParserException, HTMLTree
 
 from codedev.corpus.extract import html_head, page_rights
 from codedev.corpus.extract.page_rights import licence_of_url as licence_of_url
+from codedev.kernels import htmltags
 
 
 class Page(NamedTuple):
@@ -60,7 +62,8 @@ _BOMS = (
 def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal["main", "all"] = "main") -> Page:
     """The page's text and what it says of itself. Raises PageError."""
     source, charset, replaced = decode(html, charset_hint, markup=True)
-    tree = _parse(source)
+    plain = html if charset.startswith(_SUPERSETS) else None
+    tree = _parse(source, plain)
     text = extract_plain_text(
         tree,
         preserve_formatting=True,
@@ -72,7 +75,7 @@ def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal[
         noscript=False,
         comments=False,  # readers' comments: 3 points less of what people marked as noise, at the same recall
     )
-    licence, told = _facts(tree, page_rights.may_mark(source))
+    licence, told = _facts(tree, page_rights.may_mark(source, words=_words(plain)))
     return Page(text, licence, told | {"charset": charset, "replaced": replaced or None})
 
 
@@ -84,11 +87,13 @@ def html_as_it_is(html: bytes, charset_hint: str | None = None) -> Page:
     facts: dict[str, object] = {"charset": charset, "replaced": replaced or None}
     head = _HEAD_END.search(source)
     cut = head.start() if head else len(source)
-    in_body = page_rights.may_mark(source, cut)
+    plain = html if charset.startswith(_SUPERSETS) else None
+    words = _words(plain)
+    in_body = page_rights.may_mark(source, cut, words)
     part = source if in_body else source[:cut]
-    marks = in_body or page_rights.may_mark(part)
+    marks = in_body or page_rights.may_mark(part, words=words)
     try:
-        licence, told = (None if marks else _facts_of_head(part)) or _facts(_parse(part), marks)
+        licence, told = (None if marks else _facts_of_head(part)) or _facts(_parse(part, plain if in_body else None), marks)
     except PageError as error:
         return Page(source, None, facts | {"unparsed": str(error)})
     return Page(source, licence, told | facts)
@@ -97,9 +102,19 @@ def html_as_it_is(html: bytes, charset_hint: str | None = None) -> Page:
 _HEAD_END = re.compile(r"</head\s*>|<body[\s>]|</HEAD>|<BODY")
 
 
-def _parse(source: str) -> HTMLTree:
+# Charsets in which a byte below 0x40 is that ASCII character, and an ASCII character that byte: what is counted in the bytes is in the text.
+_SUPERSETS = ("utf-8", "cp125", "iso8859", "gb", "euc", "koi8")
+
+
+def _words(plain: bytes | None) -> int:
+    return page_rights.ALL_WORDS if plain is None else page_rights.words_in(plain)
+
+
+def _parse(source: str, plain: bytes | None = None) -> HTMLTree:
+    """`plain`: bytes of the source in one of `_SUPERSETS`, if there are."""
     _check_attributes(source)
-    _check_open_elements(source)
+    counts = htmltags.counts(np.frombuffer(source.encode("utf-8", "replace") if plain is None else plain, np.uint8))
+    _check_open_elements(counts)
     try:
         tree = HTMLTree.parse(_closed(source))
     except HTMLParserException as error:
@@ -107,7 +122,7 @@ def _parse(source: str) -> HTMLTree:
     document = tree.document
     assert document is not None  # a parsed tree has one
     # 0.3 ms a page; a page cannot be deep without as many tags.
-    if source.count("<") > _MAX_DEPTH and document.query_selector(_TOO_DEEP) is not None:
+    if counts[htmltags.TAGS] > _MAX_DEPTH and document.query_selector(_TOO_DEEP) is not None:
         raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
     return tree
 
@@ -148,20 +163,15 @@ def _closed(source: str) -> str:
 
 # HTML's rules reopen formatting elements in every paragraph, look through all options of a select, and move the attributes of every further
 # body to the first: each is quadratic in the number of such tags, and far above what real pages hold.
-_FORMATTING = re.compile(r"<(/?)(?:a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s>/]", re.IGNORECASE)
 _MAX_UNCLOSED, _MAX_OPTIONS, _MAX_ROOTS, _MAX_STRAY_ENDS = 1_000, 10_000, 100, 5_000
 
 
-def _check_open_elements(source: str) -> None:
-    if source.count("<") <= _MAX_UNCLOSED:
-        return
-    unclosed = sum(-1 if found[1] else 1 for found in _FORMATTING.finditer(source))
-    if unclosed > _MAX_UNCLOSED:
+def _check_open_elements(counts: tuple[int, ...]) -> None:
+    if counts[htmltags.UNCLOSED] > _MAX_UNCLOSED:
         raise PageError(f"more than {_MAX_UNCLOSED} formatting elements are left open")
-    lower = source.lower()
-    if lower.count("<option") > _MAX_OPTIONS or lower.count("<body") + lower.count("<html") > _MAX_ROOTS:
+    if counts[htmltags.OPTIONS] > _MAX_OPTIONS or counts[htmltags.ROOTS] > _MAX_ROOTS:
         raise PageError(f"more than {_MAX_OPTIONS} options, or {_MAX_ROOTS} html and body tags")
-    if lower.count("</p") - lower.count("<p") > _MAX_STRAY_ENDS:
+    if counts[htmltags.STRAY_ENDS] > _MAX_STRAY_ENDS:
         raise PageError(f"more than {_MAX_STRAY_ENDS} paragraphs end that never began")
 
 

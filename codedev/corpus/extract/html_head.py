@@ -41,6 +41,7 @@ _TOKEN = re.compile(
     re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
 _ATTRIBUTE = re.compile(rf"""([^ \t\n\f\r"'<>/=]++)(?:{_S}*+={_S}*+(?:"([^"]*+)"|'([^']*+)'|([^ \t\n\f\r"'=<>`]++)))?+""")
+_SPACES = re.compile(rf"{_S}+")
 _REFERENCE = re.compile(r"&(?:([A-Za-z]{2,31};)|#([1-9][0-9]{1,4});|(?=[ \t\n]))")
 
 
@@ -80,7 +81,7 @@ def _facts(head: str) -> Facts:
                     rel = attributes.get("rel", "")
                     if "&" in rel:
                         raise _OddError
-                    if "canonical" in rel.lower().split():
+                    if "canonical" in _SPACES.split(rel.lower()):
                         linked, canonical = True, _text(attributes.get("href", ""))
             case 4:
                 if "<!--" in (script := token[4]) and "<script" in script.lower():

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import orjson
 from resiliparse.parse.html import DocumentNode
 
+from codedev.kernels.htmltags import Words
+
 
 class Rights(NamedTuple):
     licence: str | None  # SPDX
@@ -49,12 +51,23 @@ _SURE = ("reativecommons.org/", ".rights", ".RIGHTS")
 _MANY = 10_000  # places that are looked at; beyond, the elements are
 
 
-def may_mark(source: str, start: int = 0) -> bool:
-    """Whether a page may say from `start` on what its licence is. For 20 µs of 50 kB it spares most pages a look at their elements; the
-    word alone is in every second page, which says it of its scripts."""
-    if any(source.find(word, start) >= 0 for word in _SURE):
+def words_in(data: bytes) -> int:
+    """Which of the words that `may_mark` looks for are in a page: bits of `ALL_WORDS`. 7 µs of 35 kB."""
+    return _SEARCH.found(data)
+
+
+_SEARCH = Words(*(word.encode() for word in _SURE + _WORDS))
+ALL_WORDS = (1 << len(_SURE + _WORDS)) - 1
+
+
+def may_mark(source: str, start: int = 0, words: int = ALL_WORDS) -> bool:
+    """Whether a page, in which no other than these `words` are, may say from `start` on what its licence is. It spares most pages a look
+    at their elements; the word alone is in every second page, which says it of its scripts."""
+    if any(words >> bit & 1 and source.find(word, start) >= 0 for bit, word in enumerate(_SURE)):
         return True
-    for word in _WORDS:
+    for bit, word in enumerate(_WORDS, len(_SURE)):
+        if not words >> bit & 1:
+            continue
         at = start
         for _ in range(_MANY):
             at = source.find(word, at + 1)

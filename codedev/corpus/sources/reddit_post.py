@@ -8,6 +8,7 @@ decoder and take the lenient way through orjson, ten times as slow.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -59,8 +60,10 @@ class Post(msgspec.Struct, gc=False, omit_defaults=True, rename={"later": "_meta
     url: str | None = None
 
 
-decode: Callable[[bytes | memoryview], Post] = msgspec.json.Decoder(Post).decode
-_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Post)
+decode: Callable[[bytes | memoryview], Post] = _decoder.decode
+decode_lines: Callable[[bytes], list[Post]] = _decoder.decode_lines  # which takes any white space for the end of a line
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 # -- reading a record ----------------------------------------------------------------------------------------------------------------
@@ -158,12 +161,15 @@ def _full_id(value: Any, kind: str) -> str | None:
     return own and kind + own
 
 
-def is_usual(post: Post) -> bool:
-    """Whether `decode` has understood it all: an id without its kind, a submission's id with it, and a text."""
-    if post.body is not None:
-        link = post.link_id
-        return bool(post.id) and "_" not in post.id and (link is None or link[:3] == "t3_")  # type: ignore[operator]
-    return (post.title is not None or post.selftext is not None) and bool(post.id) and "_" not in post.id  # type: ignore[operator]
+def all_usual(posts: list[Post]) -> bool:
+    """Whether `decode` has understood all of them: ids without their kind, submissions' ids with it, and a text. 0.1 µs a post."""
+    for post in posts:
+        own, link = post.id, post.link_id
+        if not own or "_" in own or (post.body is None and post.title is None and post.selftext is None):
+            return False
+        if link is not None and post.body is not None and link[:3] != "t3_":
+            return False
+    return True
 
 
 def is_post(post: Post) -> bool:
@@ -191,8 +197,8 @@ _BOTS = frozenset({"automoderator", "automoderater", "wikisummarizerbot", "trans
 _NO_BOTS = ("robot", "abbot", "talbot", "cabot", "turbot")
 
 
-def judge_of(config: Config) -> Callable[[Post], str | None]:
-    """A function that says why the recipe drops a post, or None. 0.3 µs a call."""
+def judge_of(config: Config) -> Callable[[list[Post]], list[str | None]]:
+    """A function that says of each post why the recipe drops it, or None. 0.2 µs a post."""
     threads = config.mode == "threads"
     link_posts = config.link_posts == "keep" or (config.link_posts is None and threads)
     drop_bots, drop_nsfw, drop_stickied = config.bots == "drop", config.nsfw == "drop", config.stickied == "drop"
@@ -227,7 +233,7 @@ def judge_of(config: Config) -> Callable[[Post], str | None]:
             return "no_text"
         return None
 
-    return judge
+    return lambda posts: [judge(post) for post in posts]
 
 
 def _wanted(subreddit: str | None, only: frozenset[str], never: frozenset[str]) -> bool:
@@ -257,10 +263,14 @@ def evidence(post: Post, reason: str) -> str:
             return meta_json({"subreddit": post.subreddit})
         case "deleted" | "removed":
             later = post.later and post.later.removal_type
-            if post.removed_by_category is None and later is None:
-                return "{}"
-            return meta_json({"removed_by_category": post.removed_by_category, "removal_type": later})
+            if post.removed_by_category is not None or later is not None:
+                return _who_removed(post.removed_by_category, later)
     return "{}"
+
+
+@lru_cache(maxsize=256)  # a dozen are known
+def _who_removed(category: str | None, removal_type: str | None) -> str:
+    return meta_json({"removed_by_category": category, "removal_type": removal_type})
 
 
 # -- what becomes columns --------------------------------------------------------------------------------------------------------------
@@ -282,19 +292,15 @@ def url_of(post: Post) -> str | None:
     return f"{SITE}/comments/{post.link_id[3:]}/_/{post.id}/" if post.link_id and post.id else None
 
 
-def strip_for_meta(post: Post) -> None:
-    """Take away what a document holds elsewhere. Of a submission, `url` stays where it is a link to somewhere else, under that name."""
-    if post.body is None:
-        post.selftext = post.removed_by_category = None
-        if post.url is not None and (post.permalink is None or post.url.endswith(post.permalink)):
-            post.url = None
-        if post.title is not None:
-            post.title = entities(post.title)
-    if post.later is not None:
-        post.later = None
-    post.body = post.created_utc = post.id = post.permalink = None
-
-
 def metas(posts: list[Post]) -> list[bytes]:
-    """`meta` of posts that `strip_for_meta` has been through."""
-    return [_encode(post) for post in posts]
+    """`meta` of each post: what a document does not hold elsewhere. Of a submission, `url` stays where it is a link to somewhere else,
+    under that name. What is held elsewhere is taken from the posts."""
+    for post in posts:
+        if post.body is None:
+            post.selftext = post.removed_by_category = None
+            if post.url is not None and (post.permalink is None or post.url.endswith(post.permalink)):
+                post.url = None
+            if post.title is not None:
+                post.title = entities(post.title)
+        post.later = post.body = post.created_utc = post.id = post.permalink = None
+    return _encode_lines(posts).splitlines()

@@ -30,6 +30,7 @@ from codedev.corpus.document import RAW_PREFIX
 from codedev.corpus.sources.warc_stream import BOMB_BYTES, FOREVER, GZIP, INFLATE_ERRORS, Inflate, Window, skip
 
 SCAN = 8 << 20  # bytes searched for a record before a file counts as no archive
+_LOOK = 2048  # bytes that hold nearly every record header
 _HEADER = 1 << 16  # a longer record header is damage
 _STORED_BLOCK = 65_535  # bytes a deflate stored block holds at most: see `member_boundary`
 _TRIES = 64  # candidates for a boundary
@@ -65,7 +66,7 @@ class Grammar(NamedTuple):
 
 def _header(window: Window, position: int, grammar: Grammar) -> tuple[dict[str, str], int]:
     """The header fields at `position` and where the block starts; no fields when there is no whole record header."""
-    for size in (2048, _HEADER):
+    for size in (_LOOK, _HEADER):
         head = window.get(position, size)
         fields, end = grammar.fields(head)
         if end >= 0:
@@ -75,6 +76,13 @@ def _header(window: Window, position: int, grammar: Grammar) -> tuple[dict[str, 
     return {}, position
 
 
+# Names of fields as they are nearly always written, and in lower case.
+_NAMES = {
+    name: name.lower()
+    for name in ["WARC-Type", "WARC-Record-ID", "WARC-Date", "Content-Length", "Content-Type", "WARC-Concurrent-To", "WARC-Block-Digest", "WARC-Payload-Digest", "WARC-IP-Address", "WARC-Refers-To", "WARC-Target-URI", "WARC-Truncated", "WARC-Warcinfo-ID", "WARC-Filename", "WARC-Profile", "WARC-Identified-Payload-Type", "WARC-Identified-Content-Language"]
+}
+
+
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
     """Lines are read one by one and the first that is no field ends it, so that a file full of false starts costs linear time."""
     version = _VERSION.match(head)
@@ -82,12 +90,18 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
         return {}, -1
     fields: dict[str, str] = {}
     end = head.find(b"\r\n\r\n", version.end() - 2)
-    if end >= 0:  # as nearly every header is; 10 µs instead of 25
+    if end >= 0:  # as nearly every header is; 4 µs instead of 25
         for text in head[version.end() : end].decode("utf-8", "replace").split("\r\n"):
             field, found, told = text.partition(":")
-            if not found or text[0] in " \t" or "\n" in text:
+            if not found or "\n" in text:
                 break
-            fields.setdefault(field.strip().lower(), told.strip())
+            known = _NAMES.get(field)
+            if known is None:
+                if field[:1] in (" ", "\t"):
+                    break
+                known = field.strip().lower()
+            if known not in fields:
+                fields[known] = told.strip()
         else:
             return fields, end + 4
         fields = {}
@@ -221,7 +235,14 @@ def gzip_records(
     while (position := skip(stored, position, b"\0")) < stop and not stored.at_end(position):
         stored.forget(position)
         inflate = Inflate(stored, position, whole, max_ratio)
-        for index, found in enumerate(frame(Window(inflate), limit, sealed=not whole, grammar=grammar)):
+        held = b"" if whole else inflate.begin()
+        if inflate.error:  # `frame` is to meet it where it lies
+            inflate, held = Inflate(stored, position, whole, max_ratio), b""
+        elif inflate.done and (only := _only_record(held, limit, grammar)):  # as nearly every member is: half of the time
+            yield Record(position, inflate.position - position, None, *only, True)
+            position = inflate.position
+            continue
+        for index, found in enumerate(frame(Window(inflate, held), limit, sealed=not whole, grammar=grammar)):
             if isinstance(found, Damage):
                 raw = found.raw or stored.get(inflate.member, RAW_PREFIX)
                 yield found._replace(raw=raw) if whole else found._replace(raw=raw, offset=position)
@@ -242,6 +263,15 @@ def gzip_records(
         position = _after_damage(stored, inflate.member, stop, whole, grammar, max_ratio)
         if position < 0:
             return
+
+
+def _only_record(content: bytes, limit: int, grammar: Grammar) -> tuple[dict[str, str], bytes] | None:
+    """Fields and block of the record that `content` is, where it is one whole record and nothing else."""
+    fields, body = grammar.fields(content[:_LOOK])
+    length = _content_length(fields)
+    if body < 0 or length is None or length > limit or body + length > len(content) or content[body + length :].strip(b"\r\n"):
+        return None
+    return fields, content[body : body + length]
 
 
 def _after_damage(stored: Window, start: int, stop: int, whole: bool, grammar: Grammar, max_ratio: int) -> int:

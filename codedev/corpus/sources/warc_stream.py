@@ -101,6 +101,17 @@ class Inflate:
                 return piece
         return b""
 
+    def begin(self) -> bytes:
+        """All of a member that is small, else what it begins with."""
+        first = self.read()
+        if self.done or self.error:
+            return first
+        pieces, size = [first], len(first)
+        while not self.done and size < _PIECE:
+            pieces.append(self.read())
+            size += len(pieces[-1])
+        return b"".join(pieces)
+
     def _step(self) -> bytes:
         data = self._zlib.unconsumed_tail
         if not data:
@@ -150,11 +161,12 @@ class Window:
     """Reads at rising positions of a stream. It holds what lies between the last `forget` and the farthest read; reading before
     that works for stored files only."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, held: bytes = b"") -> None:
+        """`held`: what has already been read of the stream."""
         self.stream = stream
         self._seek = getattr(stream, "seek", None)
         self._base = 0  # position of the buffer's first byte
-        self._buffer = bytearray()
+        self._buffer = bytearray(held)
         self._ended = False
 
     @property
