@@ -27,7 +27,7 @@ from codedev.corpus.build import build
 from codedev.corpus.document import meta_json, position_id
 from codedev.corpus.extract.markdown import entities, plain
 from codedev.corpus.source import Document, Drop, Failure, Piece
-from codedev.corpus.sources import reddit
+from codedev.corpus.sources.reddit import source as reddit
 
 Thing = Document | Drop | Failure
 OPEN: dict[str, Any] = {"bots": "keep", "nsfw": "keep", "removed": "keep", "link_posts": "keep"}

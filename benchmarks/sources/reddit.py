@@ -24,7 +24,7 @@ from _bench import Case, SkipError
 
 from codedev.corpus import records
 from codedev.corpus.source import Piece
-from codedev.corpus.sources import reddit
+from codedev.corpus.sources.reddit import source as reddit
 
 _MB = 30  # of decompressed bytes in a run
 

@@ -82,7 +82,7 @@ def html_to_text(html: bytes, charset_hint: str | None = None, extract: Literal[
 def html_as_it_is(html: bytes, charset_hint: str | None = None) -> Page:
     """The decoded HTML itself, and what it says of itself. A page that cannot be parsed says nothing, and `unparsed` why.
 
-    The body is parsed only where it may hold a licence: a head takes a tenth of the time."""
+    A tree is built of the body only where it may hold a licence, and of the head only where `html_head.py` cannot read it."""
     source, charset, replaced = decode(html, charset_hint, markup=True)
     facts: dict[str, object] = {"charset": charset, "replaced": replaced or None}
     head = _HEAD_END.search(source)
@@ -102,7 +102,7 @@ def html_as_it_is(html: bytes, charset_hint: str | None = None) -> Page:
 _HEAD_END = re.compile(r"</head\s*>|<body[\s>]|</HEAD>|<BODY")
 
 
-# Charsets in which a byte below 0x40 is that ASCII character, and an ASCII character that byte: what is counted in the bytes is in the text.
+# Charsets in which every ASCII character is its own byte: tags and words that the text holds, the bytes hold.
 _SUPERSETS = ("utf-8", "cp125", "iso8859", "gb", "euc", "koi8")
 
 

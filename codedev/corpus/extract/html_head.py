@@ -31,13 +31,13 @@ _TOKEN = re.compile(
     rf"""<(?:
         (meta|link|html)(?=[\s>/])({_ATTRIBUTES})
       | (script|style)(?=[\s>/]){_ATTRIBUTES}((?:[^<]++|<(?!/\3))*+)</\3{_S}*+>
-      | title(?=[\s>/]){_ATTRIBUTES}((?:[^<]++|<(?!/title))*+)</title{_S}*+>
+      | (title)(?=[\s>/]){_ATTRIBUTES}((?:[^<]++|<(?!/title))*+)</title{_S}*+>
       | !--(?!-?>)(?:[^-]++|-(?!-!?>))*+-->
       | !(?:doctype|\[)[^>]*+>
       | \?[^>]*+>
       | (?:head|base|noscript)(?=[\s>/]){_ATTRIBUTES}
       | /(?:meta|link|base|noscript){_S}*+>
-    ) | <""",
+    ) | (<)""",
     re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
 _ATTRIBUTE = re.compile(rf"""([^ \t\n\f\r"'<>/=]++)(?:{_S}*+={_S}*+(?:"([^"]*+)"|'([^']*+)'|([^ \t\n\f\r"'=<>`]++)))?+""")
@@ -65,33 +65,30 @@ def _facts(head: str) -> Facts:
     root: dict[str, str] | None = None
     linked = False
     robots: set[str] = set()
-    for token in _TOKEN.finditer(head):
-        match token.lastindex:
-            case 2:
-                name, told = token[1].lower(), token[2]
-                if name == "meta":
-                    if _may_direct(told):
-                        robots.update(_directives(_attributes(told)))
-                elif name == "html":
-                    if root is not None:
-                        raise _OddError
-                    root = _attributes(told)
-                elif not linked and ("&" in told or "canonical" in told.lower()):
-                    attributes = _attributes(told)
-                    rel = attributes.get("rel", "")
-                    if "&" in rel:
-                        raise _OddError
-                    if "canonical" in _SPACES.split(rel.lower()):
-                        linked, canonical = True, _text(attributes.get("href", ""))
-            case 4:
-                if "<!--" in (script := token[4]) and "<script" in script.lower():
+    for name, told, _, script, titled, text, odd in _TOKEN.findall(head):
+        if name:
+            name = name.lower()
+            if name == "meta":
+                if _may_direct(told):
+                    robots.update(_directives(_attributes(told)))
+            elif name == "html":
+                if root is not None:
                     raise _OddError
-            case 5:
-                if title is None:
-                    title = _text(token[5])
-            case _:
-                if token.end() - token.start() == 1:  # a `<` that begins nothing of the above
+                root = _attributes(told)
+            elif not linked and ("&" in told or "canonical" in told.lower()):
+                attributes = _attributes(told)
+                rel = attributes.get("rel", "")
+                if "&" in rel:
                     raise _OddError
+                if "canonical" in _SPACES.split(rel.lower()):
+                    linked, canonical = True, _text(attributes.get("href", ""))
+        elif script:
+            if "<!--" in script and "<script" in script.lower():
+                raise _OddError
+        elif titled:
+            title = _text(text) if title is None else title
+        elif odd:  # a `<` that begins nothing of the above
+            raise _OddError
     return Facts(title, _text(root.get("lang", "")) if root else None, canonical, sorted(robots))
 
 

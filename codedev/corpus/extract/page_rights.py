@@ -52,7 +52,7 @@ _MANY = 10_000  # places that are looked at; beyond, the elements are
 
 
 def words_in(data: bytes) -> int:
-    """Which of the words that `may_mark` looks for are in a page: bits of `ALL_WORDS`. 7 µs of 35 kB."""
+    """Which of the words that `may_mark` looks for are in a page: bits of `ALL_WORDS`. 20 µs of 35 kB; one by one they take 60."""
     return _SEARCH.found(data)
 
 
@@ -263,8 +263,13 @@ def _known(words: Iterable[str], agent: str) -> Iterator[str]:
             yield agent + word
 
 
+_SAYING = frozenset({"x-robots-tag", "tdm-reservation", "link"})
+
+
 def of_headers(headers: Mapping[str, str]) -> Rights:
     """What the HTTP headers say: X-Robots-Tag and Link, repeated ones as lines of one value, and TDM-Reservation."""
+    if _SAYING.isdisjoint(headers):
+        return Rights(None, [], [])
     robots: set[str] = set()
     for line in headers.get("x-robots-tag", "").split("\n")[:_MOST]:
         agent = ""

@@ -8,7 +8,7 @@ from typing import Any
 
 SOURCES = {
     "web": "codedev.corpus.sources.web",
-    "reddit": "codedev.corpus.sources.reddit",
+    "reddit": "codedev.corpus.sources.reddit.source",
     "books": "codedev.corpus.sources.books.source",
     "arxiv": "codedev.corpus.sources.arxiv.source",
     "stackexchange": "codedev.corpus.sources.stackexchange.source",

@@ -77,10 +77,14 @@ def _header(window: Window, position: int, grammar: Grammar) -> tuple[dict[str, 
 
 
 # Names of fields as they are nearly always written, and in lower case.
-_NAMES = {
-    name: name.lower()
-    for name in ["WARC-Type", "WARC-Record-ID", "WARC-Date", "Content-Length", "Content-Type", "WARC-Concurrent-To", "WARC-Block-Digest", "WARC-Payload-Digest", "WARC-IP-Address", "WARC-Refers-To", "WARC-Target-URI", "WARC-Truncated", "WARC-Warcinfo-ID", "WARC-Filename", "WARC-Profile", "WARC-Identified-Payload-Type", "WARC-Identified-Content-Language"]
-}
+_WRITTEN = (
+    "WARC-Type", "WARC-Record-ID", "WARC-Date", "Content-Length",
+    "Content-Type", "WARC-Concurrent-To", "WARC-Block-Digest", "WARC-Payload-Digest",
+    "WARC-IP-Address", "WARC-Refers-To", "WARC-Target-URI", "WARC-Truncated",
+    "WARC-Warcinfo-ID", "WARC-Filename", "WARC-Profile", "WARC-Identified-Payload-Type",
+    "WARC-Identified-Content-Language",
+)  # fmt: skip
+_NAMES = {name: name.lower() for name in _WRITTEN}
 
 
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
@@ -161,13 +165,19 @@ def frame(
     position = start
     while (position := skip(window, position, b"\r\n")) < stop and not window.at_end(position):
         window.forget(position)
-        raw = window.get(position, RAW_PREFIX)
         fields, body = _header(window, position, grammar)
         length = _content_length(fields)
         end = body + (length or 0)
-        if blocks and length is not None and length <= limit:
+        held = blocks and length is not None and length <= limit
+        if held:
             window.hold(end)
-        elif length and not window.seekable:
+            after = window.get(end, 5)
+            if len(after) == 5 and after[:4] == b"\r\n\r\n" and after[4] not in b"\r\n":  # as nearly every record ends
+                yield Record(position, end - position, None, fields, window.get(body, end - body), False)
+                position = end + 4
+                continue
+        raw = window.get(position, RAW_PREFIX)
+        if not held and length and not window.seekable:
             window.forget(end - 1)
         if fault := _fault(window, raw, length, end, grammar):
             # Past an over-long block of a forward stream there is no way back: the search goes on where the stream is.

@@ -22,6 +22,7 @@ from codedev.corpus.sources.warc_stream import INFLATE_ERRORS
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*(?:\n|$)")
 _END = re.compile(rb"\n\r*\n")
 _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s;"']+)""", re.IGNORECASE)
 _PIECE, _FEED = 1 << 16, 1 << 13  # bytes out and in at a time
 _FREE = 16 << 20  # bytes that any body may unfold to
 _BROKEN: tuple[type[Exception], ...] = (*INFLATE_ERRORS, OSError)
@@ -71,7 +72,7 @@ def media_type(content_type: str) -> str:
 
 
 def charset(content_type: str) -> str | None:
-    found = re.search(r"""charset\s*=\s*["']?([^\s;"']+)""", content_type, re.IGNORECASE)
+    found = _CHARSET.search(content_type)
     return found[1] if found else None
 
 

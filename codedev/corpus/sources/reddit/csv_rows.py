@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from codedev.corpus.source import Extent, Failure
 from codedev.corpus.sources.lines import Line, lines
-from codedev.corpus.sources.reddit_post import Post, is_post, lenient, no_post
+from codedev.corpus.sources.reddit.post import Post, is_post, lenient, no_post
 
 
 def csv_posts(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[tuple[int, int, Post | Failure]]:

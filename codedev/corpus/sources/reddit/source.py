@@ -34,8 +34,8 @@ from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, Source
 from codedev.corpus.sources import DEFAULT_KIND
 from codedev.corpus.sources.json_array import Beside, elements, wrapped
 from codedev.corpus.sources.lines import blocks, lines
-from codedev.corpus.sources.reddit_csv import csv_posts
-from codedev.corpus.sources.reddit_post import (
+from codedev.corpus.sources.reddit.csv_rows import csv_posts
+from codedev.corpus.sources.reddit.post import (
     Post,
     all_usual,
     decode,
@@ -50,7 +50,7 @@ from codedev.corpus.sources.reddit_post import (
     text_of,
     url_of,
 )
-from codedev.corpus.sources.reddit_threads import gather_thread, piece_of, tombstone_of
+from codedev.corpus.sources.reddit.threads import gather_thread, piece_of, tombstone_of
 
 VERSION = 1
 _BATCH = 1024  # documents,

@@ -33,10 +33,10 @@ import msgspec
 from codedev.corpus.document import meta_json
 from codedev.corpus.extract.markdown import entities
 from codedev.corpus.source import Document, Drop, Piece
-from codedev.corpus.sources.reddit_post import SITE, Post, seconds, url_of
+from codedev.corpus.sources.reddit.post import SITE, Post, seconds, url_of
 
 if TYPE_CHECKING:
-    from codedev.corpus.sources.reddit import Config
+    from codedev.corpus.sources.reddit.source import Config
 
 _MENTION = re.compile(r"(?<![\w/])/?u/([A-Za-z0-9_-]{1,20})")
 _NOBODY = "Someone"  # who has deleted the account

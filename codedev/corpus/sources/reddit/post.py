@@ -20,7 +20,7 @@ from codedev.corpus.extract.markdown import entities, plain
 from codedev.corpus.source import Failure
 
 if TYPE_CHECKING:
-    from codedev.corpus.sources.reddit import Config
+    from codedev.corpus.sources.reddit.source import Config
 
 SITE = "https://www.reddit.com"
 
