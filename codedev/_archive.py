@@ -292,7 +292,7 @@ def _named(header: _Header, given: dict[str, str]) -> _Header:
     size, time = given.get("size", ""), given.get("mtime", "")
     if any(key.startswith("GNU.sparse") for key in given):
         header = header._replace(type=tarfile.GNUTYPE_SPARSE)
-    if size.isdecimal() and len(size) < 20:
+    if size.isascii() and size.isdecimal() and len(size) < 20:
         header = header._replace(size=int(size))
     with contextlib.suppress(ValueError):
         header = header._replace(time=float(time)) if time else header
@@ -404,16 +404,16 @@ def _zip(file: BinaryIO, start: int, end: int, limit: int, ratio: int) -> Iterat
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             spent, most = 0, max(FREE, ratio * file.seek(0, 2))
-            seen: set[str] = set() if start == 0 else {entry.filename for entry in entries[:start]}
-            for entry in entries[start : None if end < 0 else end]:
+            seen: set[str] = set()
+            for number, entry in enumerate(entries[: None if end < 0 else end]):
                 if entry.is_dir():
                     continue
                 refused = _refused_entry(entry, limit, ratio, seen)
-                spent += 0 if refused else entry.file_size
-                if spent > most:  # entries that share their bytes
-                    yield Refused(entry.filename, entry.header_offset, "bomb", f"its members unfold to over {ratio:,} times the archive")
-                    return
-                yield refused or _zip_member(archive, entry)
+                if refused is None and (spent := spent + entry.file_size) > most:  # entries that share their bytes
+                    message = f"with it the archive's members unfold to over {ratio:,} times the archive"
+                    refused = Refused(entry.filename, entry.header_offset, "bomb", message)
+                if number >= start:  # a piece counts what lies before it, so that pieces refuse what the whole does
+                    yield refused or _zip_member(archive, entry)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, ValueError, NotImplementedError) as error:
         yield Refused("", 0, "corrupt", f"not readable as zip: {error}")
 

@@ -53,17 +53,22 @@ def members(file: BinaryIO, *, limit: int, ratio: int = MAX_RATIO) -> Iterator[M
         yield Refused("", 0, "corrupt", f"not readable as 7z: {error or type(error).__name__}")
         return
     seen: set[str] = set()
+    spent, most = 0, max(FREE, ratio * file.seek(0, 2))
     for entry, name, size, is_folder in entries:
         if is_folder:
             continue
         block = blocks.get(id(entry.folder)) if entry.folder is not None else None
         begin = 0
         if block:
+            spent += 0 if block.size else block.unfolded
             begin, block.size = block.size, block.size + size  # members stand in a block in the order of the header
         offset = block.offset if block else 0
         yield (
             _refused(entry, name, size, offset, limit, seen)
             or (block.refused(name, ratio) if block else None)
+            or (
+                Refused(name, offset, "bomb", f"the archive unfolds to over max_ratio = {ratio:,} times its size") if spent > most else None
+            )
             or _member(entry, name, size, offset, block, begin)
         )
 
@@ -155,11 +160,15 @@ class _Block:
         self._decompressor: Any = None
         self._at = 0  # bytes drawn
 
+    @property
+    def unfolded(self) -> int:
+        return int(self._folder.get_unpack_size())
+
     def refused(self, name: str, ratio: int) -> Refused | None:
         """Why nothing of the block may be read."""
         from py7zr.compressor import SupportedMethods
 
-        unfolded = self._folder.get_unpack_size()
+        unfolded = self.unfolded
         kind, message = "", ""
         if SupportedMethods.needs_password(self._folder.coders):
             kind, message = "encrypted", "an encrypted member"

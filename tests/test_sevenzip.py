@@ -238,3 +238,17 @@ def test_headers_with_right_check_sums_and_wrong_content_never_raise() -> None:
             harmed[rng.randrange(len(harmed))] = rng.choice([0, 1, 0x7F, 0xFF, rng.randrange(256)])
         for content in read(_sealed(body, bytes(harmed))).values():
             assert isinstance(content, str | bytes)
+
+
+def test_many_blocks_that_are_small_alone_are_a_bomb_together(tmp_path: Path) -> None:
+    path = tmp_path / "many.7z"
+    with py7zr.SevenZipFile(path, "w", filters=[{"id": py7zr.FILTER_BZIP2}]) as archive:
+        archive.writestr(bytes(1000), "first")
+    for number in range(6):
+        with py7zr.SevenZipFile(path, "a", filters=[{"id": py7zr.FILTER_BZIP2}]) as archive:
+            archive.writestr(bytes(40 << 20), f"blank{number}")
+    with open(path, "rb") as file:
+        found = list(members(file, limit=1 << 30, ratio=100))
+    assert [type(one) for one in found[:2]] == [Member, Member]
+    assert {one.kind for one in found[2:] if isinstance(one, Refused)} == {"bomb"}
+    assert not [one for one in found[2:] if isinstance(one, Member)]
