@@ -6,8 +6,8 @@ archives at members, plain ones by hopping over records; an archive compressed a
 metadata (see `wat.py`); with `urls`, they pass lists of URLs first (see `url_filter.py`).
 
 `origin.offset` is where the record lies in the file as stored. In an archive compressed as one stream it lies in the decompressed
-stream, and `meta` says `"stream": "decompressed"`. Cost: 25 to 40 MB of raw records a second and core, most of it extraction, 80 to
-130 with `extract: none`; framing alone is given in `warc.py`. Not read: WARC-Segment continuations, archives inside of records,
+stream, and `meta` says `"stream": "decompressed"`. Cost: 30 to 40 MB of raw records a second and core, most of it extraction, 110 to
+170 with `extract: none`; framing alone is given in `warc.py`. Not read: WARC-Segment continuations, archives inside of records,
 frames, scripts.
 """
 

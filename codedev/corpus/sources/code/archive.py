@@ -21,7 +21,7 @@ import orjson
 
 from codedev import _archive
 from codedev._archive import Member, Refused
-from codedev._files import compression, damage_kind, decompressed, hash_of, is_damage, open_raw, shown, storable
+from codedev._files import MAX_RATIO, compression, damage_kind, decompressed, hash_of, is_damage, open_raw, shown, storable
 from codedev.corpus import repository
 from codedev.corpus.repository import Licence
 from codedev.corpus.source import Extent, Failure
@@ -48,14 +48,24 @@ class _Opened(NamedTuple):
 
 
 def form_of(path: str) -> _archive.Form | None:
-    """What archive the file is, by its first bytes; None = another file, or one that cannot be read."""
+    """What archive the file is, by its first bytes; None = another file, or one that cannot be read. A compressed file whose head is
+    damaged passes for a tar, as nearly all are, so that planning says what is wrong with it: its name alone would make it a binary file."""
+    codec = None
     try:
         with open_raw(path) as file:
-            return _open(file, 1000).form
+            codec = compression(file.read(8))
+            file.seek(0)
+            return _open(file, MAX_RATIO).form
+    except NoArchiveError:
+        return None
     except Exception as error:
         if not is_damage(error):
             raise
-        return None
+        return "tar" if codec else None
+
+
+class NoArchiveError(ValueError):
+    """The file is sound as far as it was read, and no archive."""
 
 
 def _open(file: BinaryIO, max_ratio: int) -> _Opened:
@@ -64,7 +74,7 @@ def _open(file: BinaryIO, max_ratio: int) -> _Opened:
     stream = decompressed(file, codec, max_ratio)
     form = _archive.form(stream.read(512))
     if form is None:
-        raise ValueError("no archive")
+        raise NoArchiveError("no archive")
     file.seek(0)
     return _Opened(decompressed(file, codec, max_ratio), form, codec is None)
 
