@@ -101,7 +101,7 @@ def _link_tree(source: Path, tree: Path, limit: int) -> dict[str, Any]:
 def _repeat_archives(source: Path, folder: Path, stored: int) -> float:
     """The five largest archives of one gzip member a record, one after another until `stored` bytes are full; MB when decompressed."""
     from codedev._files import open_raw
-    from codedev.corpus.sources.web import identify
+    from codedev.corpus.sources.web.source import identify
 
     folder.mkdir()
     contents: list[bytes] = []

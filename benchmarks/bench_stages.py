@@ -294,7 +294,7 @@ def _web_records(work: Path) -> Case:
     from fastwarc.warc import ArchiveIterator
 
     from codedev._files import open_raw
-    from codedev.corpus.sources import warc, warc_stream
+    from codedev.corpus.sources.web import warc, warc_stream
 
     path, size = _archive(work)
     stored = path.read_bytes()

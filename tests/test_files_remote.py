@@ -32,7 +32,7 @@ from codedev._errors import InputError
 from codedev.corpus.build import build
 from codedev.corpus.recipe import load
 from codedev.corpus.source import Failure
-from codedev.corpus.sources import web
+from codedev.corpus.sources.web import source as web
 
 NOISE = random.Random(0).randbytes(1 << 20)
 TEXT = b"".join(b"line %d of a file behind a URL\n" % number for number in range(20_000))

@@ -17,7 +17,7 @@ import pytest
 from codedev._files import compression, open_decompressed
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
-from codedev.corpus.sources.warc_http import decode, parse
+from codedev.corpus.sources.web.warc_http import decode, parse
 from codedev.tokenize.build import tokenize_corpus
 from codedev.tokenize.shards import open_shards
 from codedev.tokenize.trace import trace

@@ -21,7 +21,8 @@ from warcio.recordloader import ArchiveLoadFailed
 from codedev import _files
 from codedev._errors import InputError
 from codedev.corpus.source import Document, Drop, Extent, Failure
-from codedev.corpus.sources import warc, warc_stream, web
+from codedev.corpus.sources.web import source as web
+from codedev.corpus.sources.web import warc, warc_stream
 
 Thing = Document | Drop | Failure
 HTML = b"<html><head><title>T</title></head><body><p>A paragraph that says something about %s, in words.</p></body></html>"

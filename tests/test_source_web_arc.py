@@ -14,7 +14,9 @@ from test_source_web import HTML, extents, kinds, members, pages, read, record, 
 from warcio.archiveiterator import ArchiveIterator
 
 from codedev.corpus.source import Document, Drop, Failure
-from codedev.corpus.sources import warc, web, web_format
+from codedev.corpus.sources.web import format as web_format
+from codedev.corpus.sources.web import source as web
+from codedev.corpus.sources.web import warc
 
 HEAD = b"filedesc://a.arc 0.0.0.0 20080430204825 text/plain %d\n"
 VERSION_1 = b"1 0 Crawler\nURL IP-address Archive-date Content-type Archive-length\n"

@@ -18,8 +18,8 @@ from codedev._files import open_decompressed
 from codedev.corpus.extract import html
 from codedev.corpus.extract.page_rights import licence_of, licence_of_url, of_headers
 from codedev.corpus.source import Document, Drop, Failure, Piece
-from codedev.corpus.sources import web
-from codedev.corpus.sources.web_format import identify
+from codedev.corpus.sources.web import source as web
+from codedev.corpus.sources.web.format import identify
 
 
 def joined(folder: Path, unit_bytes: int = 1 << 40, **keys: Any) -> list[Thing]:

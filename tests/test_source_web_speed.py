@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from codedev.corpus.extract import html, html_head, page_rights
-from codedev.corpus.sources import arc, warc, warc_stream
+from codedev.corpus.sources.web import arc, warc, warc_stream
 from codedev.kernels import htmltags
 
 # What the text of heads is made of, good and bad.

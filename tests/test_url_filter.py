@@ -15,8 +15,9 @@ from test_source_web import HTML, kinds, read, record, response, write
 
 from codedev._errors import InputError, RecipeError
 from codedev.corpus.source import Drop
-from codedev.corpus.sources import url_filter, web
-from codedev.corpus.sources.url_filter import UrlFilter, Verdict
+from codedev.corpus.sources.web import source as web
+from codedev.corpus.sources.web import url_filter
+from codedev.corpus.sources.web.url_filter import UrlFilter, Verdict
 
 
 def check(url: str, base: Path = Path("/nowhere"), **keys: Any) -> Verdict | None:

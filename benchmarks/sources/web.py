@@ -15,7 +15,8 @@ MB = 60  # of decompressed records that each archive is repeated to
 
 def cases(data: Path, work: Path) -> dict[str, Case]:
     from codedev.corpus.source import Extent
-    from codedev.corpus.sources import arc, warc, warc_stream, web
+    from codedev.corpus.sources.web import arc, warc, warc_stream
+    from codedev.corpus.sources.web import source as web
 
     if importlib.util.find_spec("warcio") is None:
         raise SkipError("warcio, the peer, is not installed")

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 SOURCES = {
-    "web": "codedev.corpus.sources.web",
+    "web": "codedev.corpus.sources.web.source",
     "reddit": "codedev.corpus.sources.reddit.source",
     "books": "codedev.corpus.sources.books.source",
     "arxiv": "codedev.corpus.sources.arxiv.source",

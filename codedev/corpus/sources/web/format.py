@@ -9,7 +9,7 @@ from resiliparse.parse.encoding import detect_mime
 
 from codedev import _files
 from codedev.corpus.extract import html
-from codedev.corpus.sources import arc, warc, warc_stream
+from codedev.corpus.sources.web import arc, warc, warc_stream
 
 ARCHIVES: tuple[Literal["warc", "arc"], ...] = ("warc", "arc")
 GRAMMARS = {"warc": warc.WARC, "arc": arc.ARC}

@@ -17,7 +17,7 @@ from fastwarc.stream_io import BrotliReader, ZstdReader
 from isal import isal_zlib
 
 from codedev._files import MAX_RATIO
-from codedev.corpus.sources.warc_stream import INFLATE_ERRORS
+from codedev.corpus.sources.web.warc_stream import INFLATE_ERRORS
 
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*(?:\n|$)")
 _END = re.compile(rb"\n\r*\n")

@@ -25,8 +25,8 @@ from codedev._remote import ChangedError
 from codedev.corpus.document import RAW_PREFIX, meta_json, position_id
 from codedev.corpus.extract import html, page_rights
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
-from codedev.corpus.sources import url_filter, warc, warc_http, warc_stream, wat
-from codedev.corpus.sources.web_format import Format, content, identify, is_fragment, mime
+from codedev.corpus.sources.web import url_filter, warc, warc_http, warc_stream, wat
+from codedev.corpus.sources.web.format import Format, content, identify, is_fragment, mime
 
 VERSION = 2
 

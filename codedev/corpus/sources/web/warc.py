@@ -27,7 +27,7 @@ from isal import isal_zlib
 
 from codedev._files import MAX_RATIO
 from codedev.corpus.document import RAW_PREFIX
-from codedev.corpus.sources.warc_stream import BOMB_BYTES, FOREVER, GZIP, INFLATE_ERRORS, Inflate, Window, skip
+from codedev.corpus.sources.web.warc_stream import BOMB_BYTES, FOREVER, GZIP, INFLATE_ERRORS, Inflate, Window, skip
 
 SCAN = 8 << 20  # bytes searched for a record before a file counts as no archive
 _LOOK = 2048  # bytes that hold nearly every record header

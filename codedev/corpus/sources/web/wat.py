@@ -16,7 +16,7 @@ import orjson
 from codedev.corpus.document import meta_json
 from codedev.corpus.extract import page_rights
 from codedev.corpus.source import Document, Drop, Failure, Piece
-from codedev.corpus.sources.warc import Record
+from codedev.corpus.sources.web.warc import Record
 
 _PAGES = frozenset({"response", "resource", "conversion"})
 _LONGEST = 1000  # characters of a value that are kept

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from codedev.corpus.sources.warc import Grammar
+from codedev.corpus.sources.web.warc import Grammar
 
 _LONGEST = 1 << 14  # bytes of a line; browsers give up at 2,000, crawlers at some thousand more
 _SCHEME = re.compile(rb"(?:https?|ftp|dns|whois|filedesc|gopher|mailto|rtsp|mms|screenshot|warcinfo):", re.IGNORECASE)
