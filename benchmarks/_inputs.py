@@ -185,8 +185,9 @@ def code_reader(work: Path, mode: str) -> Callable[[], Iterator[Any]]:
     """The same for the planned source files, whose hashes are known."""
     from codedev.corpus.plan import read_plan
     from codedev.corpus.records import Reader
-    from codedev.corpus.sources import code  # noqa: F401 -- the reader imports it by name, and its memory is not the reading's
+    from codedev.corpus.sources import module_of
 
+    module_of("code")  # the reader imports it by name, and its memory is not the reading's
     source = recipe(mode=mode).sources[0]
     extents = [extent for unit in read_plan(work / "corpus/.work/plan.jsonl") for extent in unit.extents]
     return lambda: Reader(source, work).batches(extents)

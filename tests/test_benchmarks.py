@@ -74,3 +74,17 @@ def test_no_source_trees_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "--data" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_sources_are_measured_beside_their_peers(data_dir: Path, tmp_path: Path) -> None:
+    script, out = ROOT / "benchmarks" / "bench_sources.py", tmp_path / "sources.json"
+    command = [sys.executable, str(script), "--data", str(data_dir), "--only", "protein", "--budget", "0.5", "--json", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert len(rows) > 1
+    for row in rows:
+        assert row["rate"] > 0
+        assert row["times_faster"] == {peer: pytest.approx(row["rate"] / rate, rel=0.01) for peer, rate in row["peers"].items()}

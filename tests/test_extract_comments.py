@@ -446,6 +446,22 @@ def test_hostile_inputs_end_soon(language: str) -> None:
         assert found is None or all(0 <= start < end <= len(data) for start, end in found.comments)
 
 
+@pytest.mark.parametrize("tags", [b"<div>", b"<td><li>", b"<p><x-y>", b"<DIV></p>"])
+def test_elements_of_html_inside_one_another(tags: bytes) -> None:
+    started = time.thread_time()
+    assert spans(tags * 200_000, "HTML") is None
+    assert time.thread_time() - started < 1
+    assert spans(b"<!-- a -->" + tags.lower() * 100, "HTML") is not None
+
+
+@pytest.mark.parametrize("tags", [b"<p>a", b"<br>", b"<li>a", b"<tr><td>a<td>b", b"<dt>a<dd>b", b"<div><p>a<a>b</a></div>"])
+def test_html_of_many_elements_side_by_side(tags: bytes) -> None:
+    assert not under_test._deep(tags * 11_000)
+    found = spans(b"<table>" + tags * 11_000 + b"</table><!-- a -->", "HTML")
+    assert found is not None
+    assert len(found.comments) == 1
+
+
 def test_no_quadratic_time_in_definitions_without_documentation() -> None:
     def cost(count: int) -> float:
         data = b"/** a */" + b"\n" * 900 + b"int f(){}\n" * count

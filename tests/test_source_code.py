@@ -689,6 +689,8 @@ def test_docstrings_of_the_standard_library() -> None:
         "x = '\0'",
         "def f(:",
         "lambda:" * 50_000 + "1",
+        "import a" + ".a" * 100_000,  # CPython would take 45 s
+        "from a" + " . \\\n a" * 100_000 + " import b",
         "if 1: pass\n" + "elif 1: pass\n" * 50_000,
     ],
 )

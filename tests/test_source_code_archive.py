@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
+import random
 import subprocess
 import tarfile
 import zipfile
@@ -11,13 +14,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from test_source_code import DROPS, GPL, KEPT, MIT, SOURCE, by_name, config, make, verdict
 
-from codedev.corpus.source import Document, Drop, Failure
+from codedev.corpus.source import Document, Drop, Failure, Piece
 from codedev.corpus.sources.code import source as code
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -213,6 +218,21 @@ def test_damaged_archives(tmp_path: Path) -> None:
     assert [verdict(record) for record in read(tmp_path, "cut.zip")] == ["corrupt"]
 
 
+@pytest.mark.parametrize("codec", ["gz", "bz2", "xz", "zst", "lz4"])
+def test_a_compressed_tar_with_a_damaged_head(tmp_path: Path, codec: str) -> None:
+    """Its members must not vanish as those of a `binary` file."""
+    noise = random.Random(0).randbytes(100_000).hex()
+    whole = tar(tmp_path / "whole.tar", {"t/a.py": SOURCE, "t/b.py": noise}).read_bytes()
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress, "lz4": lz4.frame.compress}[codec]
+    packed = pack(whole)
+    (tmp_path / "cut").write_bytes(packed[:40])
+    assert [verdict(record) for record in read(tmp_path, "cut")] == ["truncated"]
+    (tmp_path / "torn").write_bytes(packed[:12] + b"\xff" * 40 + packed[52:])
+    assert not {verdict(record) for record in read(tmp_path, "torn")} & {"binary", "kept"}
+    (tmp_path / "other").write_bytes(pack(b"no archive " * 100))
+    assert [verdict(record) for record in read(tmp_path, "other")] == ["binary"]
+
+
 def test_containers_inside_a_tree_are_binary_files(tmp_path: Path) -> None:
     make(tmp_path / "tree", {"a.py": SOURCE})
     tar(tmp_path / "tree/old.tar", {"t/a.py": SOURCE})
@@ -305,6 +325,98 @@ def test_bad_rows_and_tables(tmp_path: Path) -> None:
     assert [verdict(r) for r in read(tmp_path, "v.parquet")] == ["no_text_column"]
     (tmp_path / "w.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-20])
     assert [verdict(r) for r in read(tmp_path, "w.parquet")] == ["corrupt"]
+
+
+def test_values_that_python_does_not_hold(tmp_path: Path) -> None:
+    count = 5
+    table = pa.table(
+        {
+            "content": [SOURCE] * count,
+            "path": pa.array([b"a.py", b"\xff.py", b"c.py", b"d.py", b"e.py"]).cast(pa.binary()).view(pa.string()),
+            "repo": ["o/x"] * count,
+            "license": ["MIT"] * count,
+            "said": pa.array([b"x", b"y", b"\xfe", b"z", b"z"]).view(pa.string()),
+            "tags": pa.array([[b"x"], [], None, [b"\xfe"], [b"z"]], pa.list_(pa.binary())).cast(pa.list_(pa.binary())),
+            "nanos": pa.array([1, 2, 3, 4, 5], pa.timestamp("ns", "UTC")),
+            "far": pa.array([1, 2, 3, 4, 1 << 62], pa.timestamp("us")),
+            "days": pa.array([1, 2, 3, 4, 1 << 30], pa.date32()),
+            "raw": pa.array([b"\xff\0"] * count),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    for mode in ("files", "docstrings", "pairs"):
+        records = read(tmp_path, "t.parquet", mode=mode)
+        assert [verdict(record) for record in records if isinstance(record, Failure)] == ["invalid_utf8", "invalid_utf8"]
+    records = read(tmp_path, "t.parquet")
+    assert [verdict(record) for record in records] == ["kept", "invalid_utf8", "invalid_utf8", "kept", "kept"]
+    first, last = records[0], records[-1]
+    assert isinstance(first, Document)
+    assert isinstance(last, Document)
+    meta = orjson.loads(first.meta)
+    assert meta["nanos"].startswith("1970-01-01T00:00:00")
+    assert (meta["days"], meta["raw"]) == ("1970-01-02", "\ufffd\0")
+    assert not {"far", "days"} & set(orjson.loads(last.meta))
+    settings = config("t.parquet", mode="context")
+    pieces = [piece for extent in code.plan(settings, tmp_path, 1) for piece in code.read(extent, settings, tmp_path)]
+    (joined,) = code.gather(0, "", [piece for piece in pieces if isinstance(piece, Piece)], settings)
+    assert len(orjson.loads(joined.meta)["files"]) == 3
+    assert orjson.loads(joined.meta)["raw"] == "\ufffd\0"
+
+
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    columns = [pa.array([value]) for value in (SOURCE, "a.py", "b.py", 1, 2)]
+    pq.write_table(pa.Table.from_arrays(columns, ["content", "path", "path", "n", "n"]), tmp_path / "t.parquet")
+    (record,) = read(tmp_path, "t.parquet")
+    assert isinstance(record, Document)
+    meta = orjson.loads(record.meta)
+    assert (meta["path"], meta["n"]) == ("b.py", 2)
+
+
+@pytest.mark.parametrize("column", ["content", "path", "licenses", "tags"])
+def test_a_table_that_unfolds_without_end(tmp_path: Path, column: str) -> None:
+    """40 rows of one text of 30 MB are 1,655 bytes."""
+    text = "x = 1\n" * (5 << 20)
+    values: Any = pa.DictionaryArray.from_arrays(pa.array([0] * 40, pa.int32()), pa.array([text]))
+    if column in ("licenses", "tags"):
+        values = pa.ListArray.from_arrays(pa.array(range(41), pa.int32()), values)
+    table = pa.table({"content": [SOURCE] * 40, "path": [f"{n}.py" for n in range(40)]})
+    table = (
+        table.set_column(table.schema.names.index(column), column, values)
+        if column in table.schema.names
+        else table.append_column(column, values)
+    )
+    options: dict[str, Any] = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 1 << 30}
+    pq.write_table(table, tmp_path / "t.parquet", **options)
+    assert (tmp_path / "t.parquet").stat().st_size < 10_000
+    pa.default_memory_pool().release_unused()
+    before = pa.total_allocated_bytes()
+    for ratio, record_bytes, expected in ((1000, 64 << 20, {"bomb"}), (1 << 20, 1 << 20, {"too_large"})):
+        settings = config("t.parquet", max_ratio=ratio, max_record_bytes=record_bytes)
+        found = set()
+        for extent in code.plan(settings, tmp_path, 1):
+            for record in code.read(extent, settings, tmp_path):
+                found.add(verdict(record))
+                assert pa.total_allocated_bytes() - before < 200 << 20
+        assert found == expected
+
+
+def test_other_ways_to_unfold(tmp_path: Path) -> None:
+    plain = {"content": [SOURCE] * 40, "path": [f"{n}.py" for n in range(40)]}
+    wide = pa.array([bytes(4 << 20)] * 40, pa.binary(4 << 20))
+    pq.write_table(pa.table({**plain, "wide": wide}), tmp_path / "wide.parquet", compression="zstd")
+    assert [verdict(record) for record in read(tmp_path, "wide.parquet")] == ["bomb"]
+    nothing = pa.nulls(3_000_000, pa.string())
+    pq.write_table(pa.table({"content": nothing, "path": nothing}), tmp_path / "nulls.parquet", row_group_size=1 << 30, compression="zstd")
+    assert [verdict(record) for record in read(tmp_path, "nulls.parquet")][-1] == "bomb"
+    tags = pa.array([[("a", "b"), ("c", None)], [], None, [("x", "y")]] * 10, pa.map_(pa.string(), pa.string()))
+    inner = pa.array([{"a": ["x", None], "b": None}, None, {"a": None, "b": "z"}, {"a": [], "b": ""}] * 10)
+    pq.write_table(pa.table({**plain, "tags": tags, "inner": inner}), tmp_path / "nested.parquet")
+    records = read(tmp_path, "nested.parquet")
+    assert [verdict(record) for record in records] == ["kept"] * 40
+    first = records[0]
+    assert isinstance(first, Document)
+    assert orjson.loads(first.meta)["tags"] == [["a", "b"], ["c", None]]
+    assert orjson.loads(first.meta)["inner"] == {"a": ["x", None], "b": None}
 
 
 def test_a_table_is_judged_as_files_are(tmp_path: Path) -> None:

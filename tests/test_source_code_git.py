@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ import orjson
 import pytest
 from test_source_code import GPL, MIT, SOURCE, config, make, verdict
 
-from codedev.corpus.source import Document, Drop, Failure
+from codedev.corpus.source import Document, Drop, Extent, Failure
 from codedev.corpus.sources.code import objects as code_objects
 from codedev.corpus.sources.code import pack as code_pack
 from codedev.corpus.sources.code import source as code
@@ -273,6 +274,22 @@ def test_a_tree_that_unfolds_without_end(tmp_path: Path, handmade: Path) -> None
         hashed, mode = loose(handmade, "tree", data), "40000"
     head(handmade, hashed)
     assert [verdict(record) for record in read(tmp_path, "hand.git")] == ["bomb"]
+
+
+@pytest.mark.parametrize("name", [b"", b"x.py"])
+def test_folders_that_unfold_without_end_and_hold_no_file(tmp_path: Path, handmade: Path, name: bytes) -> None:
+    blob = loose(handmade, "blob", SOURCE.encode())
+    hashed = loose(handmade, "tree", entry("100644", name, blob) if name else b"")
+    for _ in range(12):
+        hashed = loose(handmade, "tree", b"".join(entry("40000", b"d%d" % n, hashed) for n in range(10)))
+    head(handmade, hashed)
+    started = time.process_time()
+    assert [verdict(record) for record in read(tmp_path, "hand.git", exclude=["*.py"])] == ["bomb"]
+    context = orjson.dumps({"git": True, "repo": "r", "commit": "c", "tree": hashed, "root": "r", "begin": ""}).decode()
+    settings = config("hand.git", exclude=["*.py"])
+    extent = Extent(str(handmade), "hand.git", 0, 5, 0, context)
+    assert [verdict(record) for record in code.read(extent, settings, tmp_path)] == ["bomb"]
+    assert time.process_time() - started < 4
 
 
 def test_objects_that_lie(tmp_path: Path, handmade: Path) -> None:

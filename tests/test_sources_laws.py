@@ -89,7 +89,7 @@ def test_kills_do_not_change_a_byte(undisturbed: tuple[Path, dict[str, Any]], tm
     rng = random.Random(7)
     command = [sys.executable, "-m", "codedev", "corpus", "build", str(RECIPE), "--out", str(tmp_path / "c"), "--workers", "2", "-q"]
     started = time.monotonic()
-    subprocess.run([*command[:6], str(tmp_path / "timed"), *command[7:]], check=True, capture_output=True)
+    subprocess.run([*command[:7], str(tmp_path / "timed"), *command[8:]], check=True, capture_output=True)
     whole = time.monotonic() - started
     for _ in range(8):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -5,7 +5,8 @@ can run, refs are read as text, and objects that lie outside the repository (alt
 refused. See code_objects for how they are read; that needs pygit2 (extra `git`).
 
 A large repository splits into runs of files of its sorted tree. A tree that unfolds to more than max_ratio times the repository's bytes
-(the same folder in itself over and over) is a `bomb`. Submodules are drops. Text is as it was committed: no line ends converted, no LFS
+(the same folder in itself over and over) is a `bomb`; folders count too,
+also where nothing is in them or everything is excluded. Submodules are drops. Text is as it was committed: no line ends converted, no LFS
 content fetched. Not read: SHA-256 repositories, reftable refs, a partial clone's missing objects (each a failure).
 
 Cost: 10 µs an object from a pack, 40 µs a loose one, beside what every file costs; in each unit the folders on the way are read again.
@@ -38,6 +39,7 @@ _MAX_TREE = 64 << 20  # bytes of a folder's object
 _MAX_PATH = 4096  # bytes
 _FREE = 64 << 20  # bytes that any repository may unfold to
 _ENTRY = 1024  # bytes that a file counts for beside its own, so that empty ones cannot be without end
+_FOLDER, _PER_BYTE = 4096, 32  # bytes that a folder counts for, and each byte of its object: an entry has 40
 _KNOWN = 1 << 16
 _MAX_READ = 1 << 20  # of a licence file
 _HASH = re.compile(r"\A[0-9a-f]{40}\Z")
@@ -80,8 +82,8 @@ class Found(NamedTuple):
 class _Commit:
     """A Place: the files of one folder of a commit at a time."""
 
-    def __init__(self, store: Objects) -> None:
-        self._store = store
+    def __init__(self, store: Objects, bound: int) -> None:
+        self._store, self._bound, self._left = store, bound, bound
         self._folders: dict[str, dict[str, Entry]] = {}
 
     def open(self, path: str, tree: str) -> dict[str, Entry]:
@@ -94,7 +96,10 @@ class _Commit:
             del self._folders[known]
 
     def _tree(self, name: str) -> bytes:
-        kind, data = self._store.read(name, _MAX_TREE)
+        kind, data = self._store.read(name, _MAX_TREE) if self._left >= 0 else ("tree", b"")
+        self._left -= _FOLDER + _PER_BYTE * len(data)  # before its entries are looked at, be they files, folders or excluded
+        if self._left < 0:
+            raise GitError("bomb", f"its folders unfold to more than {self._bound:,} bytes")
         if kind != "tree":
             raise GitError("corrupt", f"object {name} is a {kind} where a folder should be")
         return data
@@ -133,9 +138,9 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def walk_tree(store: Objects, tree: str, exclude: re.Pattern[str] | None, begin: str = "") -> Iterator[Found]:
-    """The files of a commit in order, from the one at the path `begin` on."""
-    place = _Commit(store)
+def walk_tree(store: Objects, tree: str, exclude: re.Pattern[str] | None, bound: int, begin: str = "") -> Iterator[Found]:
+    """The files of a commit in order, from the one at the path `begin` on. Raises GitError when folders count for over `bound` bytes."""
+    place = _Commit(store, bound)
     start = begin.split("/") if begin else []
     opened: list[tuple[str, dict[str, Entry], Iterator[tuple[str, Entry]], Cover]] = []
 
@@ -172,6 +177,8 @@ def walk_tree(store: Objects, tree: str, exclude: re.Pattern[str] | None, begin:
                 enter(inner, entry.object, cover)
                 continue
             except GitError as error:
+                if error.kind == "bomb":
+                    raise
                 yield Found(inner, entry, cover, names, error)
         else:
             yield Found(inner, entry, cover, names)
@@ -233,10 +240,10 @@ def _cut(directory: str, name: str, revision: Revision, walk: Walk, config: Conf
     context = {"git": True, "repo": revision.name, "commit": revision.commit, "tree": revision.tree, "root": name}
     if about := walk.about(revision.name):
         context["about"] = about
-    bound = max(_FREE, config.max_ratio * store.bytes)
+    bound = _bound(store, config)
     begin, start, at, held, total = "", 0, 0, 0, 0
     sizes: dict[str, int] = {}  # of objects met lately: a bomb has few
-    for found in walk_tree(store, revision.tree, walk.exclude):
+    for found in walk_tree(store, revision.tree, walk.exclude, bound):
         size = sizes.get(found.entry.object, -1)
         if size < 0:
             size = sizes[found.entry.object] = _size(store, found)
@@ -252,6 +259,10 @@ def _cut(directory: str, name: str, revision: Revision, walk: Walk, config: Conf
             begin = found.path.encode("utf-8", "surrogateescape").hex()  # JSON holds UTF-8 alone
         at, held = at + 1, held + size
     yield Extent(directory, name, start, at, held, json_of({**context, "begin": begin}))
+
+
+def _bound(store: Objects, config: Config) -> int:
+    return max(_FREE, config.max_ratio * store.bytes)
 
 
 def _size(store: Objects, found: Found) -> int:
@@ -270,7 +281,8 @@ def read(extent: Extent, config: Config, exclude: re.Pattern[str] | None) -> Ite
         git = repository.git_directory(extent.file) or extent.file
         store = objects(git)
         left = extent.end - extent.start
-        for found in walk_tree(store, facts["tree"], exclude, _text(bytes.fromhex(facts["begin"]))) if left else ():
+        begin = _text(bytes.fromhex(facts["begin"]))
+        for found in walk_tree(store, facts["tree"], exclude, _bound(store, config), begin) if left else ():
             yield from _read_one(store, found, config, facts)
             left -= 1
             if not left:

@@ -11,16 +11,19 @@
 The id is repo@revision:path; without a revision the blob stands there, without both the first 16 digits of the text's hash. Stars, forks,
 sizes and dates go to `meta` under their own short names, all other columns as they are. Rules, drops and modes are those of files; the
 text of a row was decoded by others, so that bytes and encoding are not looked at again. A table of two rows for one file has two
-documents of one id. Split by row groups. Cost: 40 µs a row beside the rules'. Held: a batch of 512 rows.
+documents of one id. Split by row groups. Cost: 40 µs a row beside the rules'. A row group that unfolds to over
+max_ratio times its compressed size, past 64 MiB, is a `bomb`. Held: a batch of 512 rows, of which 64 MiB are unfolded at once.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +32,7 @@ import xxhash
 
 from codedev._files import open_raw, shown, storable
 from codedev.corpus import languages, licence
+from codedev.corpus.document import meta_json
 from codedev.corpus.source import Extent, Failure
 from codedev.corpus.sources.code.file import File, Record, by_name, by_text, json_of
 from codedev.corpus.sources.code.text import HEAD
@@ -37,6 +41,11 @@ if TYPE_CHECKING:
     from codedev.corpus.sources.code.source import Config
 
 _ROWS = 512
+_HELD = 64 << 20  # bytes of rows that are made Python's values at once
+_ROW = 64  # bytes that a row counts for beside its values, so that empty ones cannot be without end
+_FREE = 64 << 20  # bytes that any row group may unfold to
+_TEXTS = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view())
+_ODD = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what hostile values raise on their way to Python
 _REPO = ("max_stars_repo_", "max_issues_repo_", "max_forks_repo_")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("content", "code", "text", "file_content"),
@@ -111,53 +120,160 @@ def plan(path: str, base: Path, unit_bytes: int, metadata: str | None) -> Iterat
 def read(extent: Extent, config: Config, about: dict[str, bytes]) -> Iterator[Record]:
     try:
         with open_raw(extent.file) as file:
-            table = pq.ParquetFile(file)
-            how = layout(table.schema_arrow.names)
+            footer = pq.read_metadata(file)
+            how = layout(list(dict.fromkeys(footer.schema.to_arrow_schema().names)))
             if how is None:
-                columns = ", ".join(table.schema_arrow.names[:20])
+                columns = ", ".join(footer.schema.to_arrow_schema().names[:20])
                 yield Failure(
                     "unknown_columns", f"no columns of source files with their paths (has: {columns}). Read it with type: tables", 0
                 )
                 return
-            groups = range(extent.start, table.num_row_groups if extent.end < 0 else extent.end)
-            row = sum(table.metadata.row_group(group).num_rows for group in range(extent.start))
+            # As dictionaries: a text that stands in every row is held once, and its size is known before it is copied.
+            leaves = [footer.schema.column(number) for number in range(footer.num_columns)]
+            texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+            table = pq.ParquetFile(file, read_dictionary=texts)
+            groups = range(extent.start, footer.num_row_groups if extent.end < 0 else extent.end)
+            row = sum(footer.row_group(group).num_rows for group in range(extent.start))
             for group in groups:
-                at, row = row, row + table.metadata.row_group(group).num_rows
-                try:
-                    for batch in table.iter_batches(_ROWS, row_groups=[group], use_threads=False):
-                        yield from _rows(batch, at, how, config, about)
-                        at += batch.num_rows
-                except (pa.ArrowException, OSError, OverflowError) as error:
-                    said = (str(error).splitlines() or [type(error).__name__])[0]
-                    yield Failure("corrupt", f"rows {at:,} to {row - 1:,} are not readable as Parquet: {said}", at)
+                at, row = row, row + footer.row_group(group).num_rows
+                yield from _group(table, group, at, row - 1, os.path.getsize(extent.file), how, config, about)
     except OSError as error:
         yield Failure("unreadable", error.strerror or str(error))
-    except pa.ArrowException as error:
-        yield Failure("corrupt", f"not readable as Parquet: {(str(error).splitlines() or [''])[0]}", 0)
+    except (pa.ArrowException, *_ODD) as error:
+        yield Failure("corrupt", f"not readable as Parquet: {_first_line(error)}", 0)
 
 
-def _rows(batch: pa.RecordBatch, first: int, how: _Layout, config: Config, about: dict[str, bytes]) -> Iterator[Record]:
-    column = batch.column(how.columns["text"])
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    binary = pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) or column.type == pa.binary_view()
-    if not binary and not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or column.type == pa.string_view()):
-        for place in range(batch.num_rows):
-            yield Failure("no_text_column", f"the column {how.columns['text']} holds {column.type}", first + place)
+def _group(
+    table: pq.ParquetFile, group: int, at: int, last: int, size: int, how: _Layout, config: Config, about: dict[str, bytes]
+) -> Iterator[Record]:
+    """The rows of a row group, from number `at` to `last`, of a file of `size` bytes."""
+    known = table.metadata.row_group(group)
+    packed = sum(known.column(number).total_compressed_size for number in range(known.num_columns))
+    bound = max(_FREE, config.max_ratio * max(min(packed, size), 1))
+    bomb = f"unfold to more than {bound:,} bytes: over max_ratio = {config.max_ratio:,}"
+    columns_of = [(known.column(number), table.metadata.schema.column(number)) for number in range(known.num_columns)]
+    # Values of a fixed length are unfolded on reading.
+    fixed = sum(max(column.num_values, 0) * leaf.length for column, leaf in columns_of if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY")
+    if fixed > bound or sum(column.total_uncompressed_size for column, _ in columns_of) > bound:
+        yield Failure("bomb", f"rows {at:,} to {last:,} {bomb}", at)
         return
-    data = column.cast(pa.large_binary())  # Arrow does not check UTF-8 on reading
-    sizes = pc.fill_null(pc.binary_length(data), -1).to_pylist()
+    unfolded = 0
+    try:
+        for batch in table.iter_batches(_ROWS, row_groups=[group], use_threads=False):
+            columns = _flat(batch)
+            sizes = sum(map(_sizes, columns.values()), np.full(batch.num_rows, _ROW, np.int64))
+            unfolded += int(sizes.sum())
+            if unfolded > bound:
+                yield Failure("bomb", f"rows {at:,} to {last:,} {bomb}", at)
+                return
+            beside = sizes - _sizes(columns[how.columns["text"]])
+            for start, end in _runs(np.where(beside > config.max_record_bytes, _HELD + 1, sizes)):
+                if beside[start] > config.max_record_bytes:  # then it stands alone
+                    said = f"{beside[start]:,} bytes beside the text; max_record_bytes is {config.max_record_bytes:,}"
+                    yield Failure("too_large", said, at + start)
+                    continue
+                part = {name: column.slice(start, end - start) for name, column in columns.items()}
+                yield from _rows(part, at + start, how, config, about)
+            at += batch.num_rows
+    except (pa.ArrowException, OSError, *_ODD) as error:
+        yield Failure("corrupt", f"rows {at:,} to {last:,} are not readable as Parquet: {_first_line(error)}", at)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _flat(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """The last column of each name; no nanoseconds, which Python's times do not hold."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for name, column in columns.items():
+        if isinstance(column, pa.ExtensionArray):
+            column = columns[name] = column.storage
+        kind = column.type
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            columns[name] = column.cast(pa.timestamp("us", kind.tz), safe=False)
+        elif pa.types.is_time64(kind) and kind.unit == "ns":
+            columns[name] = column.cast(pa.time64("us"), safe=False)
+        elif pa.types.is_duration(kind) and kind.unit == "ns":
+            columns[name] = column.cast(pa.duration("us"), safe=False)
+    return columns
+
+
+def _sizes(column: pa.Array) -> np.ndarray:
+    """Bytes that each row's value unfolds to: exact for texts, 8 for what is small. Raises ArrowInvalid for a dictionary's wrong index."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        of_value = _sizes(column.dictionary)
+        index = pc.fill_null(column.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+        if len(index) and index.max() >= len(of_value):
+            raise pa.ArrowInvalid("an index beyond its dictionary")
+        return np.asarray(np.append(of_value, 0)[index])
+    if kind in _TEXTS:
+        return np.asarray(pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False), np.int64)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_map(kind):
+        if pa.types.is_map(kind):
+            column = column.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        upto = np.concatenate([[0], np.cumsum(_sizes(column.flatten()), dtype=np.int64)])
+        return np.asarray(upto[ends] - upto[ends - lengths] + 8)
+    if pa.types.is_struct(kind):
+        return sum(map(_sizes, column.flatten()), np.full(len(column), 8, np.int64))
+    return np.full(len(column), 8, np.int64)
+
+
+def _runs(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Rows that unfold to at most _HELD bytes together, or one row."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        before = ends[start - 1] if start else 0
+        end = max(int(np.searchsorted(ends, before + _HELD, "right")), start + 1)
+        yield start, end
+        start = end
+
+
+def _rows(columns: dict[str, pa.Array], first: int, how: _Layout, config: Config, about: dict[str, bytes]) -> Iterator[Record]:
+    data = columns[how.columns["text"]]
+    kind = data.type.value_type if pa.types.is_dictionary(data.type) else data.type
+    if kind not in _TEXTS:
+        for place in range(len(data)):
+            yield Failure("no_text_column", f"the column {how.columns['text']} holds {kind}", first + place)
+        return
+    lengths = _sizes(data).tolist()
+    bound = config.max_record_bytes
+    bad: dict[int, str] = {}
+    names = [name for name in (*how.columns.values(), *how.others) if name != how.columns["text"]]
+    others = [_values(columns[name], bad) for name in names]
     # A Python loop over rows: what it costs beside the rules is in the module's docstring.
-    for place, values in enumerate(batch.select([*how.columns.values(), *how.others]).drop_columns([how.columns["text"]]).to_pylist()):
+    for place, (text, *values) in enumerate(zip(data, *others, strict=True)):
         row = first + place
-        if sizes[place] < 0:
+        if not text.is_valid:
             yield Failure("no_text", "the row has no text", row)
-            continue
-        if sizes[place] > config.max_record_bytes:
-            yield Failure("too_large", f"a text of {sizes[place]:,} bytes; max_record_bytes is {config.max_record_bytes:,}", row)
-            continue
-        raw = data[place].as_py()
-        yield from _row(values, raw, row, how, config, about)
+        elif lengths[place] > bound:
+            yield Failure("too_large", f"a text of {lengths[place]:,} bytes; max_record_bytes is {bound:,}", row)
+        elif place in bad:
+            yield Failure("invalid_utf8", bad[place], row)
+        else:
+            value = text.value if isinstance(text, pa.DictionaryScalar) else text
+            yield from _row(dict(zip(names, values, strict=True)), value.as_buffer().to_pybytes(), row, how, config, about)
+
+
+def _values(column: pa.Array, bad: dict[int, str]) -> list[Any]:
+    """The column's values, None for what Python's types do not hold (a year 10,000); `bad` is told of rows with text that is no UTF-8."""
+    try:
+        return list((column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).to_pylist())
+    except _ODD:
+        values = []
+        for place, value in enumerate(column):
+            try:
+                values.append(value.as_py())
+            except UnicodeDecodeError as error:
+                values.append(None)
+                bad[place] = f"byte {error.start} of a value beside the text: {error.reason}"
+            except _ODD:
+                values.append(None)
+        return values
 
 
 def _row(values: dict[str, Any], raw: bytes, row: int, how: _Layout, config: Config, about: dict[str, bytes]) -> Iterator[Record]:
@@ -177,6 +293,11 @@ def _row(values: dict[str, Any], raw: bytes, row: int, how: _Layout, config: Con
         extra["licences_said"] = said["licences"]
     if known := about.get(str(repo).lower()):
         extra = {**orjson.loads(known), **extra}
+    try:
+        extra = orjson.loads(meta_json(extra))  # no bytes, no times
+    except TypeError as error:
+        yield Failure("unreadable_value", f"values beside the text: {error}", row)
+        return
     facts = {"repo": repo, "commit": revision, "root": None, "path": path, "licence": own, "licence_from": "metadata", "about": extra}
     file = File(config, facts, revision or blob or xxhash.xxh3_128_hexdigest(raw)[:16], len(raw), row)
     name = path.rpartition("/")[2]
