@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from pydantic import ValidationError
 
 from codedev.corpus import recipe as recipes
 from codedev.corpus import records
@@ -28,6 +30,7 @@ from codedev.corpus.document import meta_json, position_id
 from codedev.corpus.extract.markdown import entities, plain
 from codedev.corpus.source import Document, Drop, Failure, Piece
 from codedev.corpus.sources.reddit import source as reddit
+from codedev.corpus.sources.reddit import threads
 
 Thing = Document | Drop | Failure
 OPEN: dict[str, Any] = {"bots": "keep", "nsfw": "keep", "removed": "keep", "link_posts": "keep"}
@@ -338,6 +341,48 @@ def test_hostile_lines(tmp_path: Path) -> None:
     assert kinds([thing for extent in extents for thing in reddit.read(extent, config(), tmp_path)]) == ["unreadable"]
 
 
+def test_a_carriage_return_in_the_first_line(tmp_path: Path) -> None:
+    for content in (b"hello\rworld\nx\n", b"id,body\r\rx,y\r"):
+        assert kinds(read(tmp_path, content)) == ["not_a_dump"]
+        assert kinds(read(tmp_path, content, unit_bytes=4)) == ["not_a_dump"]
+    before = csv.field_size_limit()
+    read(tmp_path, b"id,body\n1,a\n", max_record_bytes=20)
+    assert csv.field_size_limit() == before
+    csv.field_size_limit(3)  # another source's
+    try:
+        assert kinds(read(tmp_path, b"id,body\n1,some words\n")) == ["ok"]
+    finally:
+        csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize("unit_bytes", [10, 1 << 40])
+def test_a_first_line_that_is_cut(tmp_path: Path, unit_bytes: int) -> None:
+    data = b'dy":"tail"}\n' + lines(*(comment(f"c{n}") for n in range(5)))
+    assert sorted(kinds(read(tmp_path, data, unit_bytes))) == ["invalid_json", *["ok"] * 5]
+    assert kinds(read(tmp_path, b"int main()\n{\n{1}\n" * 9, unit_bytes)) == ["not_a_dump"]
+
+
+@pytest.mark.parametrize(
+    ("around", "expected"),
+    [
+        ((b"", b""), ["empty"]),
+        ((lines(comment("c")), lines(comment("d"))), ["ok", "ok"]),
+        ((b" \n" + lines(comment("c")), b"{\n" + lines(comment("d"))), ["invalid_json", "ok", "ok"]),
+        ((b"id,body\n1,a\n", b'\r\n2,"b\n\nc"\n'), ["ok", "ok"]),
+        ((b"[" + lines(comment("c")), b"]"), ["ok"]),
+    ],
+)
+def test_blank_lines_cost_next_to_nothing(tmp_path: Path, around: tuple[bytes, bytes], expected: list[str]) -> None:
+    data = (b"\n" * (40 << 20)).join(around)
+    began = time.process_time()
+    found = read(tmp_path, bz2.compress(data) if not around[0] else data)
+    assert time.process_time() - began < 3
+    assert sorted(kinds(found)) == expected
+    for thing in found:
+        if isinstance(thing, Document):
+            assert data[thing.offset or 0 :][:1] in b"{12"
+
+
 # -- threads ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -457,6 +502,25 @@ def test_deep_chains_circles_and_limits(tmp_path: Path) -> None:
     _, meta, _ = thread(tmp_path, submission(), comment("a", "[deleted]", parent_id="t1_b"), comment("b", "[deleted]", parent_id="t1_a"),
                         comment("c", parent_id="t1_b"), comment("d", parent_id="t1_a"))  # fmt: skip
     assert meta["comments"] == 2
+
+
+def test_limits_that_make_no_sense() -> None:
+    for keys in ({"max_comments": 0}, {"max_comments": -1}, {"min_comments": -1}):
+        with pytest.raises(ValidationError):
+            config(mode="threads", **keys)
+
+
+def test_a_thread_larger_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [submission(), comment("gone", "[deleted]"), *(comment(f"c{n}", f"{n} " + "x" * 500, score=n) for n in range(100))]
+    random.Random(0).shuffle(posts)
+    _, meta, rest = thread(tmp_path, *posts, max_record_bytes=7000)
+    assert meta["comment_ids"][0] == "t1_c99"
+    assert 8 <= meta["comments"] <= 13
+    assert Counter(reason.split()[1] for reason in rest) == {"deleted": 1, "too_large": 100 - meta["comments"]}
+    assert meta["comment_ids"] == [f"t1_c{99 - n}" for n in range(meta["comments"])]
+    monkeypatch.setattr(threads, "_most", lambda config: 50)
+    _, meta, rest = thread(tmp_path, *posts)
+    assert (meta["comments"], len(rest)) == (48, 53)  # beside the submission and the mark
 
 
 def walk(name: str, replies: dict[str, list[dict[str, Any]]]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
 from codedev.corpus.source import Document, Drop, Failure, Piece
 from codedev.corpus.sources.stackexchange import source as stackexchange
+from codedev.corpus.sources.stackexchange import thread
 from codedev.corpus.sources.stackexchange.thread import _widest, licence_of, measure
 
 Thing = Document | Drop | Failure
@@ -469,6 +470,17 @@ def test_the_widest_pairs_of_very_many_answers_cost_little() -> None:
     assert measure(-1, True) == -1
 
 
+def test_more_pairs_than_records_balance(tmp_path: Path) -> None:
+    site(tmp_path, Posts=table("posts", question(1), *(answer(own, 1, 2**own) for own in range(2, 62))))
+    manifest, _ = _built(tmp_path, tmp_path / "out", 1 << 30, 1, mode="pairs", max_pairs=1000)
+    totals = manifest["totals"]
+    assert (totals["documents"], totals["dropped"], totals["errors"]) == (1000, 0, 0)
+    read = manifest["waterfall"]["s"][0]
+    assert min(read["joined"], *read["drop"].values(), 0) == 0
+    assert read["rows_in"] == read["rows_out"] + read["joined"] + sum(read["drop"].values())
+    assert read["rows_in"] > 1000 > 61
+
+
 # -- through the build -------------------------------------------------------------------------------------------------------------
 
 
@@ -487,7 +499,7 @@ def test_a_corpus(tmp_path: Path, keys: dict[str, Any]) -> None:
     totals = manifest["totals"]
     lost = Counter(type(thing).__name__ for thing in expected)
     assert (totals["documents"], totals["dropped"], totals["errors"]) == (lost["Document"], lost["Drop"], lost["Failure"])
-    assert totals["records"] == sum(getattr(thing, "records", 1) for thing in expected)
+    assert totals["records"] == sum(getattr(thing, "records", 1) or 1 for thing in expected)
     if "mode" in keys:
         return
     again, same = _built(SAMPLE, tmp_path / "b", 1024, 2, **keys, site="x.org")
@@ -563,6 +575,24 @@ def test_a_question_larger_than_allowed(tmp_path: Path) -> None:
     things = run(tmp_path, max_record_bytes=3000)
     assert kinds(things) == {"ok": 1, "too_large": 9 + 1}
     assert {thing.offset is not None for thing in things if isinstance(thing, Failure)} == {True}
+
+
+def test_a_question_of_very_many_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "_MEMORY", 100 << 10)
+    site(tmp_path, Posts=table("posts", question(1), *(answer(own, 1) for own in range(2, 202)), question(300), answer(301, 300)))
+    assert kinds(run(tmp_path, max_record_bytes=100 << 10)) == {"ok": 1, "too_large": 201}
+
+
+@pytest.mark.parametrize("unit_bytes", [1 << 10, 1 << 40])
+@pytest.mark.parametrize("before", [b" " * (1 << 20), b"\xef\xbb\xbf" + b"\n" * (3 << 20), b"<!--" + b"x" * (1 << 20) + b"-->"])
+def test_much_before_the_root(tmp_path: Path, before: bytes, unit_bytes: int) -> None:
+    whole = table("posts", question(1), question(2))
+    declaration, rest = whole.split(b"\n", 1)
+    for content in (before + rest, declaration + before.removeprefix(b"\xef\xbb\xbf") + rest):
+        (tmp_path / "Posts.xml").write_bytes(content)
+        assert kinds(run(tmp_path, unit_bytes)) == {"ok": 2}
+        (tmp_path / "Posts.xml").write_bytes(gzip.compress(content))
+        assert kinds(run(tmp_path, max_ratio=1 << 20)) == {"ok": 2}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ class Reader:
     """Batches of documents from extents or from groups of pieces; what is no document is kept aside until it is asked for.
 
     `counts` balances in the end: rows_in = rows_out + joined + drops + errors. Pieces go to `take_piece` with the name of their file, and
-    are counted where they end.
+    are counted where they end. A document with `records=0`, all of whose records are counted with earlier ones, is a record more: `joined`
+    would fall below zero.
     """
 
     def __init__(self, config: SourceConfig, base: Path, take_piece: Callable[[Piece, str], None] | None = None) -> None:
@@ -66,8 +67,8 @@ class Reader:
         for extent, record in things:
             match record:
                 case Document():
-                    self.counts["rows_in"] += record.records
-                    if record.records != 1:
+                    self.counts["rows_in"] += record.records or 1
+                    if record.records > 1:
                         self.counts["joined"] += record.records - 1
                     held.append((extent, record))
                     size += len(record.text)
@@ -109,8 +110,9 @@ class Reader:
                 if _encodable(document):
                     clean.append((extent, document))
                 else:
-                    self.counts["joined"] -= document.records - 1  # one error row stands for all of them
-                    self.counts["rows_in"] -= document.records - 1
+                    others = max(document.records - 1, 0)  # one error row stands for all of them
+                    self.counts["joined"] -= others
+                    self.counts["rows_in"] -= others
                     message = "the record holds lone surrogates"
                     self._fail(extent, Failure("invalid_unicode", message, document.offset, document.member, file=document.file))
             yield from self._flush(clean)

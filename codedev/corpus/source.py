@@ -1,6 +1,6 @@
 """What a source is: a module of `corpus/sources/` that turns raw files into documents.
 
-A source module defines
+A source module (`corpus/sources/<name>/source.py`) defines
 
     class Config(SourceConfig)                          its recipe keys, strict and frozen; `type: Literal["<its name>"]`
     VERSION: int                                        raised whenever the same bytes would give other documents
@@ -15,7 +15,8 @@ and, where a document is made of records from several places (a thread of commen
 `plan` runs once in the parent and streams: it never holds all paths of a large tree. `read` runs in a worker, sees one extent and
 yields one thing for each raw record: a Document, a Drop (a record that is no document, with the reason) or a Failure (a record
 that cannot be read). A source whose input is a table may yield whole record batches of the DOCUMENT schema instead.
-The balance `records = documents + drops + failures` follows. `read` never raises for bad input and depends on nothing but the
+The balance `records = documents + drops + failures` follows, where a further document of records that are already counted (the second
+pair of two answers, `records=0`) counts as a record of its own. `read` never raises for bad input and depends on nothing but the
 extent's bytes, its config and its context. Two extents of one file yield together exactly what one extent over both would.
 """
 
@@ -55,7 +56,7 @@ class Document(NamedTuple):
     created: dt.datetime | None = None  # aware, UTC
     meta: str = "{}"  # canonical JSON, see document.meta_json
     file: str | None = None  # `name` of the file it lies in; None = the extent's. Given by `gather`, which has no extent
-    records: int = 1  # raw records it was made of
+    records: int = 1  # raw records it was made of; 0 = they are all counted with an earlier document: it counts as one more
 
 
 class Drop(NamedTuple):

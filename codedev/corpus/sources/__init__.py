@@ -1,4 +1,4 @@
-"""One module a raw format. To add a source: write the module (see corpus/source.py) and name it here."""
+"""One folder a raw format. To add a source: write its `source.py` (see corpus/source.py) and name it here."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ threads the submission's counts for all).
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -26,6 +27,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from codedev._files import Found, compression, decompressed, expand, is_damage, open_raw
 from codedev.corpus.document import DOCUMENT, position_id
@@ -33,8 +35,8 @@ from codedev.corpus.extract.markdown import MARKS, NEEDS, entities, tidy, withou
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources import DEFAULT_KIND
 from codedev.corpus.sources.json_array import Beside, elements, wrapped
-from codedev.corpus.sources.lines import blocks, lines
-from codedev.corpus.sources.reddit.csv_rows import csv_posts
+from codedev.corpus.sources.lines import blocks
+from codedev.corpus.sources.reddit.csv_rows import csv_posts, fields_up_to
 from codedev.corpus.sources.reddit.post import (
     Post,
     all_usual,
@@ -57,6 +59,8 @@ _BATCH = 1024  # documents,
 _BATCH_BYTES = 8 << 20  # or raw bytes of them
 _HEAD = 1 << 16
 _BLOCK_BYTES = 1 << 18  # what is read at a time
+_FIRST_LINES = 8  # of which one must be a post where the first is nothing known
+_BLANK = re.compile(rb"\s*+")
 _MARK = b"\xef\xbb\xbf"
 _LINE_FEED, _OPENING, _CLOSING = b"\n{}"
 _LAST_SECOND = 253402300799  # of the year 9999
@@ -77,8 +81,8 @@ class Config(SourceConfig):
     # Threads alone.
     authors: Literal["labels", "names"] = "labels"  # who speaks, in the text: OP, User1, User2, …; or their names
     siblings: Literal["score", "time"] = "score"  # order of the replies to one post: best first, or oldest first
-    min_comments: int = 1
-    max_comments: int = 10_000  # further ones, in the order of the text, are dropped
+    min_comments: int = Field(default=1, ge=0)
+    max_comments: int = Field(default=10_000, ge=1)  # further ones, in the order of the text, are dropped
     no_submission: Literal["keep", "drop"] = "keep"  # comments whose submission is not there: a thread of their own
     messages: bool = True  # in `meta`: the thread's best path as turns of user and assistant
 
@@ -122,8 +126,15 @@ def _form(head: bytes) -> str:
         if wrapped(visible) == b'"data"':
             return "wrapped"
         return "values" if visible.split(b"\n", 1)[0].strip() == b"{" else "lines"
-    header = set(next(csv.reader([visible.split(b"\n", 1)[0].decode("utf-8", "replace").strip()])))
-    return "csv" if header & {"title", "body", "selftext"} and header & {"id", "name"} else "other"
+    first, *following = visible.split(b"\n", _FIRST_LINES)
+    try:
+        with fields_up_to(_HEAD):
+            header = set(next(csv.reader([first.decode("utf-8", "replace").strip()])))
+    except csv.Error:  # a carriage return in the line
+        header = set()
+    if header & {"title", "body", "selftext"} and header & {"id", "name"}:
+        return "csv"
+    return "lines" if any(isinstance(_post(line, 0), Post) for line in following) else "other"  # the first is cut or damaged
 
 
 # -- read ----------------------------------------------------------------------------------------------------------------------------
@@ -164,7 +175,7 @@ def _parsed(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Posts | 
         case "csv":
             yield from _together(csv_posts(stream, extent, config.max_record_bytes))
         case "empty":
-            damage = [thing for thing in lines(stream, extent, config.max_record_bytes) if isinstance(thing, Failure)]
+            damage = [thing for thing in blocks(stream, extent, config.max_record_bytes) if isinstance(thing, Failure)]
             yield from damage or [Failure("empty", "the file holds no records", 0)]
         case "other":
             message = "neither JSON nor CSV with an id and a title, selftext or body in its header"
@@ -207,6 +218,8 @@ def _json_lines(stream: BinaryIO, extent: Extent, config: Config) -> Iterator[Po
     for block in blocks(stream, extent, config.max_record_bytes):
         if isinstance(block, Failure):
             yield block
+        elif block[1].isspace():
+            continue
         elif (posts := _whole(*block)) is not None:
             yield posts
         else:
@@ -249,6 +262,8 @@ def _line_by_line(at: int, data: bytes) -> Iterator[tuple[int, int, Post | Failu
                 post = _post(data[start:end], at + start)
         if post is not None:
             yield at + start, end - start, post
+        elif run := _BLANK.match(data, end):  # all blank lines in one: a bomb of them would cost 2 µs a byte
+            end = max(end, data.rfind(b"\n", end, run.end()) + 1)
         start = end
 
 

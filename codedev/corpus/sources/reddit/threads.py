@@ -18,7 +18,7 @@ Labels are given in order of appearance; a participant that is mentioned (u/name
 submission down the best-scored replies as turns of user and assistant, one author's posts in a row in one turn, ending with an assistant's.
 
 Cost: 15 µs a post to read, with its Markdown, and 8 µs to gather. Memory: the posts of one thread. No recursion: a chain may be as deep as
-it likes, and a circle is cut.
+it likes, and a circle is cut. Of a thread over the limits the best comments are taken.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def _name(author: str | None) -> str | None:
 
 def gather_thread(key: str, pieces: list[Piece], config: Config) -> Iterator[Document | Drop]:
     """Every post of the thread goes into its document or becomes a Drop."""
-    ordered = sorted(pieces, key=lambda piece: (piece.file or "", piece.offset or 0, piece.member or "", piece.data))
+    if _size(pieces) > config.max_record_bytes or len(pieces) > _most(config):
+        pieces, over = _best(key, pieces, config)
+        yield from (_drop((decode(piece.data), piece), "too_large", key) for piece in over if piece.records)
+    ordered = sorted(pieces, key=_place)
     latest: dict[str, tuple[Said, Piece]] = {}
     for said, piece in ((decode(piece.data), piece) for piece in ordered):
         other = latest.get(said.id)
@@ -127,6 +130,37 @@ def gather_thread(key: str, pieces: list[Piece], config: Config) -> Iterator[Doc
     turns = turns[: config.max_comments]
     absent = (submission and submission.dropped) or "absent"
     yield _document(key, kept.get(key), absent, turns, latest, no_parent + cut_circles, config)
+
+
+def _size(pieces: list[Piece]) -> int:
+    return sum(len(piece.data) for piece in pieces)
+
+
+def _most(config: Config) -> int:
+    """How many posts are put together: a post takes some 1 KB beside its text, all of them as much as a record may, or 64 MiB."""
+    return max(config.max_record_bytes, 64 << 20) >> 10
+
+
+def _place(piece: Piece) -> tuple[str, int, str, bytes]:
+    return piece.file or "", piece.offset or 0, piece.member or "", piece.data
+
+
+def _best(key: str, pieces: list[Piece], config: Config) -> tuple[list[Piece], list[Piece]]:
+    """What of a thread is taken, and what is over the limits: first the submission and the marks, which say what was withdrawn, then
+    the best-scored comments, earlier ones first among equals."""
+
+    def worth(piece: Piece) -> tuple[bool, bool, int, float]:
+        said = decode(piece.data)
+        return said.id != key, said.dropped is None, -(said.score or 0), said.created or 0
+
+    ordered = sorted(sorted(pieces, key=_place), key=worth)
+    taken = size = 0
+    for piece in ordered[: _most(config)]:
+        size += len(piece.data)
+        if size > config.max_record_bytes:
+            break
+        taken += 1
+    return ordered[:taken], ordered[taken:]
 
 
 def _rank(said: Said) -> tuple[int, bool]:

@@ -28,7 +28,7 @@ from codedev._files import compression, damage_kind, decompressed, expand, is_da
 from codedev.corpus.document import meta_json, position_id
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources.stackexchange import join, xml_rows
-from codedev.corpus.sources.stackexchange.xml_rows import HEAD, Damage
+from codedev.corpus.sources.stackexchange.xml_rows import HEAD, LONG_HEAD, Damage
 from codedev.kernels.xmlrows import NONE
 
 VERSION = 1
@@ -189,6 +189,8 @@ def _members(file: BinaryIO, form: _archive.Form, extent: Extent, config: Config
 
 def _table(head: bytes, stream: BinaryIO, content: _Content, config: Config) -> Iterator[Drop | Failure | Piece]:
     """What a file or member is, of which `head` has been read."""
+    if xml_rows.is_open(head):
+        head = _first(stream, LONG_HEAD, head)
     said = xml_rows.head_of(head)
     if not head:
         yield Failure("empty", "the file holds nothing", 0, content.member)
@@ -335,9 +337,10 @@ def _whole(head: bytes, stream: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, _Rest(head, stream))
 
 
-def _first(stream: BinaryIO, size: int) -> bytes:
-    """The first `size` bytes of a stream, which may give fewer at a time. What is damaged behind the first byte is met again."""
-    data = b""
+def _first(stream: BinaryIO, size: int, head: bytes = b"") -> bytes:
+    """The first `size` bytes of a stream, of which `head` has been read. It may give fewer at a time. What is damaged behind the first
+    byte is met again."""
+    data = bytearray(head)
     while len(data) < size:
         try:
             piece = stream.read(size - len(data))
@@ -348,7 +351,7 @@ def _first(stream: BinaryIO, size: int) -> bytes:
         if not piece:
             break
         data += piece
-    return data
+    return bytes(data)
 
 
 def _failure(damage: Damage, content: _Content) -> Failure:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from codedev.corpus.sources.stackexchange.source import Config
 
 Evidence = dict[str, object]
+_MEMORY = 64 << 20  # bytes that the records of a question may take, whatever their text
 
 
 class Record:
@@ -57,8 +58,11 @@ class _Thread(NamedTuple):
 def documents(site: str, number: int, pieces: list[Piece], config: Config) -> Iterator[Document | Drop | Failure]:
     """What becomes of question `number` and all that goes with it."""
     size = sum(len(piece.data) for piece in pieces)
-    if size > config.max_record_bytes:
-        message = f"the question has {size:,} bytes with its answers and comments; max_record_bytes is {config.max_record_bytes:,}"
+    if size > config.max_record_bytes or len(pieces) > max(config.max_record_bytes, _MEMORY) >> 10:
+        message = (
+            f"the question has {size:,} bytes in {len(pieces):,} posts and comments; max_record_bytes is {config.max_record_bytes:,}, "
+            "and one takes 1 KB of memory beside its text"
+        )
         for piece in pieces:
             if piece.records:
                 yield Failure("too_large", message, piece.offset, piece.member, piece.data[:RAW_PREFIX], piece.file)
@@ -172,7 +176,7 @@ def _prompt(question: Record) -> str:
 
 
 def _pairs(thread: _Thread, config: Config) -> Iterator[Document | Drop]:
-    """One document a pair. Each record is counted with the first document that holds it."""
+    """One document a pair. Each record is counted with the first document that holds it; one that holds no new record has `records=0`."""
 
     def measured(answer: Record) -> int:
         return answer.score if config.measure == "score" else measure(answer.score, answer.id == thread.accepted)

@@ -23,7 +23,8 @@ from codedev.corpus.document import RAW_PREFIX
 from codedev.kernels import xmlrows
 
 BLOCK = 1 << 18  # bytes read at a time: larger blocks fall out of the processor's caches, and cost a third more
-HEAD = 1 << 16  # bytes in which the root element must stand
+HEAD = 1 << 16  # bytes in which the root element nearly always stands,
+LONG_HEAD = 8 << 20  # and must stand
 _ROWS = 4096  # rows of one call of the kernel
 FOREVER = 1 << 62
 
@@ -68,6 +69,13 @@ def head_of(data: bytes) -> Head:
     known = encoding in ("utf-8", "utf8", "us-ascii", "ascii")
     root = _root(data)
     return Head(root[1].decode() if root else None, None if known else encoding)
+
+
+def is_open(data: bytes) -> bool:
+    """Whether the root element may come behind the first HEAD bytes: white space, comments or a declaration fill them."""
+    visible = data.removeprefix(_BOM).lstrip()
+    may_go_on = not visible or visible.startswith((b"<?", b"<!"))
+    return len(data) >= HEAD and may_go_on and b"<row" not in data and head_of(data) == Head(None, None)
 
 
 def _root(data: bytes) -> re.Match[bytes] | None:
@@ -222,7 +230,7 @@ def _to_row(source: _Source, held: bytes, at: int, silent: bool = False) -> Gene
         held += source.take(BLOCK)
         found = xmlrows.find_row(np.frombuffer(held, np.uint8), 0, len(held))
         keep = found if found >= 0 else len(held) if source.ended else max(len(held) - 4, 0)
-        first += held[: min(keep, HEAD - len(first))]
+        first += held[: min(keep, LONG_HEAD - len(first))]
         last = (last + held[:keep])[-RAW_PREFIX:]
         at, held = at + keep, held[keep:]
         if found >= 0 or source.ended:
@@ -237,7 +245,7 @@ def _head_damage(first: bytes, last: bytes, size: int, is_all: bool) -> Iterator
     root = _root(first)
     if _DECLARATION.search(first):
         yield Damage("entity_declaration", "a document type declaration: its entities are not expanded", 0, first[:RAW_PREFIX])
-    elif size > HEAD or not _BETWEEN.fullmatch(first, root.end() if root else 0):
+    elif size > LONG_HEAD or not _BETWEEN.fullmatch(first, root.end() if root else 0):
         yield Damage("invalid_xml", "markup or text before the first row", 0, first[:RAW_PREFIX])
     elif is_all and b"</" not in last and not (root and root[2]):
         yield _unclosed(size)

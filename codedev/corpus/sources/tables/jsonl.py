@@ -35,13 +35,13 @@ def read_lines(stream: BinaryIO, extent: Extent, config: Config) -> Iterator[Thi
             group, size = [], 0
             yield block
             continue
-        at, data = block
-        parts = lines.split(data)
-        sizes = list(map(len, parts))
-        if at == 0:
-            parts[0] = parts[0].removeprefix(b"\xef\xbb\xbf")
-        group += zip(accumulate(sizes, initial=at), sizes, parts)  # noqa: B905  the last of the sums is the block's end
-        size += len(data)
+        for at, data in lines.without_blank_runs(*block):
+            parts = lines.split(data)
+            sizes = list(map(len, parts))
+            if at == 0:
+                parts[0] = parts[0].removeprefix(b"\xef\xbb\xbf")
+            group += zip(accumulate(sizes, initial=at), sizes, parts)  # noqa: B905  the last of the sums is the block's end
+            size += len(data)
         if size >= _GROUP_BYTES or len(group) >= _GROUP_ROWS:
             yield from _records(group, shapes, extent, config)
             group, size = [], 0
