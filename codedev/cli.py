@@ -173,6 +173,9 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
         _print(manifest)
     else:
         print_waterfall(manifest)
+        for name, stages in manifest["waterfall"].items():
+            if not stages or not stages[-1]["rows_out"]:
+                note(f"source {name} gave no document: see codedev corpus inspect {out} --source {name} --errors, or --dropped any")
         note(f"report: {out / 'report' / 'index.html'}")
     if broken:
         raise broken
@@ -200,8 +203,11 @@ def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: b
 
     preview = Preview(source_of(source_type, paths, overrides), Path.cwd())
     shown = 0
+    first_loss = ""
     for row in preview.rows():
         if (row["part"] == "documents") == dropped:
+            if row["part"] != "documents" and not first_loss:
+                first_loss = row.get("message") or f"{row['reason']} {row.get('evidence') or ''}"
             continue
         if as_json:
             print(json.dumps(row, ensure_ascii=False, default=str))
@@ -211,6 +217,8 @@ def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: b
         if shown == limit:
             note(f"the first {limit}; --limit 0 shows all, --dropped what became no document")
             return
+    if not shown and first_loss:
+        note(f"no documents: {printable(first_loss)}. --dropped shows every record that became none")
     words = {"rows_in": "records", "rows_out": "documents"}
     note(", ".join(f"{words.get(name, name).replace('.', ' ')} {count:,}" for name, count in preview.counts.items()) or "no records")
 

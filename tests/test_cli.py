@@ -500,7 +500,7 @@ def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (name, file, "unreadable") for name in "st" for file in ("in/shut.jsonl", "in/d/shut")
     }
     assert manifest["totals"] | {"bytes_in": 0, "text_bytes": 0} == {
-        "records": 24, "documents": 20, "dropped": 0, "errors": 4, "bytes_in": 0, "text_bytes": 0, "unknown_licence": 20,
+        "records": 24, "documents": 20, "joined": 0, "dropped": 0, "errors": 4, "bytes_in": 0, "text_bytes": 0, "unknown_licence": 20,
     }  # fmt: skip
     # opened again, they are read
     assert build_at(tmp_path, tmp_path / "c", source("s", "in"))["totals"]["documents"] == 60

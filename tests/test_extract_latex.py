@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from codedev.corpus.extract.latex import document as latex
 from codedev.corpus.extract.latex import main as latex_main
+from codedev.corpus.extract.latex import source as latex_source
 
 LIMIT = 1 << 26
 
@@ -81,6 +83,10 @@ def text(source: str, **options: str) -> str:
         (r"\newif\ifdraft\iffalse\draftfoo\fi\ifdraft x\else y\fi", "y"),
         (r"\begin{comment} $x$ \end{comment}b", "b"),
         (r"see \cite[p.~3]{a,b} and \eqref{e}", "see [a, b, p. 3] and ([e])"),
+        (
+            r"\citep[see, for example,][for a review]{a} \citep[for example,][]{b} \citep[][p. 2]{c}",
+            "[see, for example, a, for a review] [for example, b] [c, p. 2]",
+        ),
         (r"\foo[x]{bar $y$}", "bar $y$"),
         (r"\hskip 1em plus 2pt a\vspace*{2cm}b", "ab"),
         (r"plain text \bye ignored", "plain text"),
@@ -208,6 +214,74 @@ def test_deep_and_unbalanced_input_takes_linear_time(unit: str) -> None:
     started = time.process_time()
     paper(source)
     assert time.process_time() - started < 3  # 0.1 s as measured; hours, were it quadratic with depth
+
+
+HOSTILE = {
+    "parameters": r"\newcommand{\a}[123456789]{x}\newenvironment{b}[23456789]{}{}\a x",
+    "IfBooleanTF": r"\IfBooleanTF{}{}{x" * 8000 + "}" * 8000,
+    "IfBooleanTF, in a formula": "$" + r"\IfBooleanTF{}{}{x" * 8000 + "}" * 8000 + "$",
+    "IfBooleanTF, with a tail": r"\IfBooleanTF{}{}{x" * 8000 + "y}" * 8000,
+    "ifdef": r"\ifdef{q}{}{x" * 8000 + "}" * 8000,
+    "IfFileExists": r"\IfFileExists{q}{}{x" * 8000 + "}" * 8000,
+    "ifthenelse": r"\ifthenelse{q}{x" * 8000 + "}{}" * 8000,
+    "texorpdfstring": r"\texorpdfstring{x" * 8000 + "}{}" * 8000,
+    "ensuremath": r"\ensuremath{x" * 8000 + "}" * 8000,
+    "ensuremath, in a formula": "$" + r"\ensuremath{x" * 8000 + "}y" * 8000 + "$",
+    "accents": r"\'{" * 8000 + "}" * 8000,
+    "items": r"\item[{" * 8000 + "}]" * 8000,
+    "options": r"\foo[{$x" * 8000 + "}]" * 8000,
+    "proofs": r"\begin{proof}[{" * 4000 + "}]" * 4000,
+    "titles": r"\title{x" * 4000 + r"}\maketitle " * 4000,
+    "text": r"\text{$" * 8000,
+    "textit": r"$\textit{" * 8000,
+    "minipage": r"\begin{minipage}$" * 4000,
+    "thanks": r"\author{" + r"\thanks" + " " * 19_000 + "x}" + (r"\author{" + r"\thanks[" * 2500 + "}") * 60,
+    "blanks of an input": r"\input" + " " * 100_000 + "%",
+    "blanks of a package": r"\usepackage" + " " * 100_000 + r"x\bibitem" + " " * 100_000 + "x",
+    "blanks of a formula": "$$a" + " " * 100_000 + "b\n$$",
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_input_takes_little_time(source: str) -> None:
+    files = {"main.tex": rb"\documentclass{a}\begin{document}" + source.encode()}
+    started = time.process_time()
+    assert latex_main.find_main(files) == "main.tex"
+    latex.convert(files, "main.tex", latex.Options(bibliography="keep"), LIMIT)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("name", ["parameters", "IfBooleanTF, with a tail"])
+def test_hostile_input_takes_little_memory(name: str) -> None:
+    tracemalloc.start()
+    text(HOSTILE[name])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
+def test_branches_past_the_bound_are_counted_and_their_text_stays() -> None:
+    found = paper(r"\texorpdfstring{x" * 8000 + "}{}" * 8000 + " $a$")
+    assert found.meta["unexpanded_macros"] > 0
+    assert found.text.count("x") == 8000
+    assert found.text.endswith("$a$")
+    assert text(r"\IfBooleanTF{\BooleanTrue}{\IfBooleanTF{}{}{\ifdef{q}{}{a $x$}}}{} \emph{b}") == "a $x$ *b*"
+
+
+def test_inputs_larger_than_the_room_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = latex_source.decode
+
+    def counted(data: bytes, encoding: str | None = None) -> tuple[str, str]:
+        decoded.append(len(data))
+        return decode(data, encoding)
+
+    monkeypatch.setattr(latex_source, "decode", counted)
+    files = {"main.tex": rb"a \input{big} b \input{big} \input{small}", "big.tex": b"x" * 5000, "small.tex": b"c"}
+    found = latex.convert(files, "main.tex", latex.Options(), 1000)
+    assert found.text == "a b c"
+    assert found.meta["refused_inputs"] == 2
+    assert max(decoded) < 1000
 
 
 PARTS = r"""\\ ] ) \) \] & # #1 é a \fi \item \a \b \' \csname \ifx \ensuremath \xspace \maketitle \let\c\b \newcommand{\b}[2]{#2\b#1}

@@ -404,3 +404,38 @@ def test_a_plan_of_files_and_of_a_database_has_hashes(notes: Path, tmp_path: Pat
     [extent] = tables.plan(config(paths=("notes.sqlite",)), tmp_path, 1 << 30)
     assert isinstance(extent, Extent)
     assert len(extent.hash) == 32
+
+
+# -- columns that drivers stumble over ------------------------------------------------------------------------------------------------
+
+
+def test_a_wide_table_of_sqlite(tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(1200)]
+    sqlite(tmp_path / "w.sqlite", f"CREATE TABLE t (text, {', '.join(names)})", "INSERT INTO t (text, c3) VALUES ('a', 1), ('b', NULL)")
+    things = read(config(uri="sqlite:///w.sqlite", table="t"), tmp_path)
+    assert [(thing.text, thing.meta) for thing in things if isinstance(thing, Document)] == [("a", '{"c3":1}'), ("b", "{}")]
+
+
+def test_a_key_that_sqlite_does_not_know(tmp_path: Path) -> None:
+    sqlite(tmp_path / "k.sqlite", "CREATE TABLE t (number, text)", "INSERT INTO t VALUES (1, 'a')")
+    with pytest.raises(InputError, match=r"no column 'numbr' to split by: did you mean 'number'\?"):
+        read(config(uri="sqlite:///k.sqlite", table="t", key="numbr"), tmp_path)
+    assert texts(read(config(uri="sqlite:///k.sqlite", table="t", key="ROWID"), tmp_path)) == ["a"]
+
+
+def test_large_integers_beside_real_numbers(tmp_path: Path) -> None:
+    values = [(9007199254740993, "a"), (0.1, "b"), (1 / 3, "c"), (None, "d")]
+    sqlite(tmp_path / "n.sqlite", "CREATE TABLE t (n, text)", ("INSERT INTO t VALUES (?,?)", values))
+    metas = [json.loads(thing.meta) for thing in read(config(paths=("n.sqlite",)), tmp_path) if isinstance(thing, Document)]
+    assert metas[0] == {"n": "9007199254740993"}
+    assert metas[3] == {}
+    assert [float(meta["n"]) for meta in metas[1:3]] == [0.1, 1 / 3]
+
+
+def test_times_outside_the_calendar(table: Server, tmp_path: Path) -> None:
+    first, second = "('a', timestamptz '2020-01-01 00:00+00', date '2020-01-01')", "('b', 'infinity', '0044-03-15 BC')"
+    query = f"SELECT * FROM (VALUES {first}, {second}) AS v (text, date, day)"
+    made = [thing for thing in read(config(uri=table.uri(), query=query), tmp_path) if isinstance(thing, Document)]
+    assert [thing.text for thing in made] == ["a", "b"]
+    assert [thing.created for thing in made] == [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), None]
+    assert json.loads(made[1].meta) == {"date": "infinity", "day": "0044-03-15 BC"}

@@ -673,3 +673,15 @@ def test_every_layout_since_2005(data_dir: Path) -> None:
             assert found is not None
             assert (found.body is not None) == path.name.startswith("RC")
             assert (found.id, float(found.created_utc or 0)) == ("1", 1.5e9)
+
+
+def test_a_csv_without_a_column_for_the_subreddit_has_it_in_its_links(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "id,title,selftext,permalink\n1,One,text,http://www.reddit.com/r/Fitness/comments/1/one/\n"
+        "2,Two,text,http://www.reddit.com/r/math/comments/2/two/\n"
+    )
+    config = recipes.check_source({"name": "r", "type": "reddit", "paths": ["a.csv"], "subreddits": ["fitness"]}, "r")
+    things = [thing for extent in reddit.plan(config, tmp_path, 1 << 20) for thing in reddit.read(extent, config, tmp_path)]
+    rows = [row for thing in things if isinstance(thing, pa.RecordBatch) for row in thing.to_pylist()]
+    assert [row["id"] for row in rows] == ["t3_1"]
+    assert orjson.loads(rows[0]["meta"])["subreddit"] == "Fitness"

@@ -424,7 +424,7 @@ def test_pairs_of_the_sample() -> None:
     one = found["toolshed.example.org/1/3-4"]
     told = meta(one)
     assert one.kind == "preference"
-    assert one.text == f"{told['prompt']}\n\n## Chosen answer\n\n{told['chosen']}\n\n## Rejected answer\n\n{told['rejected']}"
+    assert one.text == f"{told['prompt']}\n\n## Answer\n\n{told['chosen']}"
     assert told["prompt"].startswith("# How do I read a file")
     assert told["rejected"] == "Use `sed`."
     assert [part.get("author") for part in told["parts"]] == ["Marta Anker", "Jörg & Söhne", "user4711"]

@@ -462,7 +462,7 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array([1]), pa.array([2])], names=["text", "text", "n", "n"])
     [thing] = read(tmp_path, parquet(table))
     assert isinstance(thing, Document)
-    assert (thing.text, thing.meta) == ("b", '{"n":2}')
+    assert (thing.text, thing.meta) == ("b", '{"n":2,"n.2":1,"text.2":"a"}')
 
 
 def test_a_text_beyond_the_limit(tmp_path: Path) -> None:

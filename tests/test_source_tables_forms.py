@@ -7,10 +7,13 @@ import gzip
 import io
 import json
 import random
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from codedev.corpus.source import Document, Drop, Extent, Failure
@@ -329,3 +332,52 @@ def test_text_of_arrow_that_is_no_utf8(tmp_path: Path) -> None:
     bad = pa.array([b"good", b"\xff", b"fine"]).view(pa.string())
     things = read(tmp_path, arrow(pa.table({"text": bad}), 10))
     assert kinds(things) == ["ok", "invalid_utf8", "ok"]
+
+
+# -- what would cost time or memory out of proportion -----------------------------------------------------------------------------------
+
+
+def test_many_ragged_rows_cost_linear_time(tmp_path: Path) -> None:
+    started = time.monotonic()
+    things = read(tmp_path, b"id,text\n" + b"1,a,b\n2\n" * 4000 + b"3,c\n")
+    assert Counter(kinds(things)) == {"wrong_columns": 8000, "ok": 1}
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("end", "limit", "expected"),
+    [
+        ('"\n', 1 << 22, ["ok", "ok"]),
+        ('"\n', 1 << 20, ["too_large", "ok"]),
+        ('",3\n', 1 << 22, ["wrong_columns", "ok"]),
+        ("\n", 1 << 22, ["invalid_csv", "ok"]),
+    ],
+)
+def test_a_field_of_many_short_lines(tmp_path: Path, encoding: str, end: str, limit: int, expected: list[str]) -> None:
+    content = 'id,text\n1,"' + "a\n" * 600_000 + end + "2,x\n"
+    things = read(tmp_path, content.encode(encoding), max_record_bytes=limit)
+    assert kinds(things) == expected
+    assert isinstance(last := things[-1], Document)
+    assert (last.text, last.offset) == (
+        "x", len(content.removesuffix("2,x\n").encode(encoding)))
+
+
+def test_nothing_behind_many_blanks_is_lost(tmp_path: Path) -> None:
+    content = b'[{"text":"a"}]' + b" " * 70_000 + b'[{"text":"lost"},{"text":"b"}]'
+    assert kinds(read(tmp_path, content)) == ["ok", "invalid_json", "ok"]
+
+
+def test_columns_of_one_name_are_kept(tmp_path: Path) -> None:
+    [thing] = read(tmp_path, b"text,n,n,n\na,1,2,3\n")
+    assert isinstance(thing, Document)
+    assert thing.meta == '{"n":"3","n.2":"1","n.3":"2"}'
+
+
+def test_a_dictionary_that_is_a_bomb(tmp_path: Path) -> None:
+    entries = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["x" * 1_000_000]))
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": entries}), sink, compression="zstd")
+    found = Counter(kinds(read(tmp_path, sink.getvalue())))
+    assert found["bomb"] == 1
+    assert found["ok"] < 100

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.recipe import Language
 from codedev.corpus.stage import VERDICT, Filter
 
-VERSION = 2
+VERSION = 3
 PREFIX_BYTES = 4096
 
 
@@ -78,6 +79,12 @@ def language_stage(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]
     return batch.set_column(batch.schema.get_field_index("lang_score"), "lang_score", score), counts
 
 
+def is_among(lang: pa.Array, tags: Sequence[str]) -> pa.Array:
+    """Whether each tag is one of `tags` or a kind of one: `en` covers en-GB (RFC 4647, basic filtering)."""
+    exact = pc.is_in(lang, pa.array(tags, pa.string()))
+    return pc.or_(exact, pc.is_in(pc.replace_substring_regex(lang, "-.*", ""), pa.array(tags, pa.string())))
+
+
 def language_filter(config: Language) -> Filter:
     """Reasons `language` (not among `keep`) and `language_score` (less certain than `min_score`); prose alone is judged."""
 
@@ -86,7 +93,7 @@ def language_filter(config: Language) -> Filter:
         prose = pc.is_in(batch.column("kind").cast(pa.string()), pa.array(sorted(PROSE_KINDS)))
         unwanted = pa.array(np.zeros(batch.num_rows, bool))
         if config.keep is not None:
-            unwanted = pc.and_(prose, pc.invert(pc.is_in(lang, pa.array(config.keep, pa.string()))))
+            unwanted = pc.and_(prose, pc.invert(is_among(lang, config.keep)))
         uncertain = pc.and_(prose, pc.fill_null(pc.less(score, pa.scalar(config.min_score, pa.float32())), False))
         # An uncertain language is no reason to say that it is the wrong one.
         reason = pc.if_else(uncertain, "language_score", pc.if_else(unwanted, "language", pa.scalar(None, pa.string())))

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import PROSE_KINDS
+from codedev.corpus.language import is_among
 from codedev.corpus.recipe import Code, Gopher
 from codedev.corpus.stage import Filter, Rule, rule_filter, verdict
 from codedev.kernels.textstats import COLUMNS, text_stats
 
-VERSION = 1
+VERSION = 2
 
 _GOPHER = ("mean_word_length", "symbol_ratio", "bullet_lines", "ellipsis_lines", "alpha_words", "stop_words")
 _CODE = ("max_line", "mean_line", "alnum")
@@ -78,11 +79,10 @@ def gopher_filter(config: Gopher) -> Filter:
         Rule("q.gopher.alpha_words", config.min_alpha_words, None, too_low="few_alpha_words"),
         Rule("q.gopher.stop_words", config.min_stop_words, None, too_low="few_stop_words"),
     ]
-    languages = pa.array(config.languages, pa.string())
 
     def applies(batch: pa.RecordBatch) -> pa.Array:
         prose = pc.is_in(batch.column("kind").cast(pa.string()), pa.array(sorted(PROSE_KINDS)))
-        return pc.and_(prose, pc.is_in(batch.column("lang").cast(pa.string()), languages))
+        return pc.and_(prose, is_among(batch.column("lang").cast(pa.string()), config.languages))
 
     return _where(applies, rule_filter(rules))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from codedev._run import read_receipt, write_receipt
@@ -61,8 +62,13 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
 
 def with_identity(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Append the hashes that the barriers compare: 128 bits of the squeezed text, 64 of the id. A Python loop over documents, 1 µs each
-    beside the hashing itself."""
-    data, offsets = squeeze(*text_buffers(batch.column("text")))
+    beside the hashing itself. Preferences of one text differ in what was rejected: their `meta` counts too."""
+    text = batch.column("text")
+    paired = pc.equal(batch.column("kind").cast(pa.string()), "preference")
+    if pc.any(paired).as_py():
+        meta = batch.column("meta").cast(pa.large_string())
+        text = pc.if_else(paired, pc.binary_join_element_wise(text, meta, pa.scalar("\n", pa.large_string())), text)
+    data, offsets = squeeze(*text_buffers(text))
     view, bounds = memoryview(data.data), offsets.tolist()
     digests = b"".join(xxhash.xxh3_128_digest(view[start:end]) for start, end in itertools.pairwise(bounds))
     halves = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)

@@ -32,9 +32,8 @@ _KEY = _STRING + rb"\s*+:\s*+"
 # An object up to the array that one of its keys holds; what stands before it are scalars.
 _WRAPPED = re.compile(rb"\s*+\{\s*+(?P<beside>(?:" + _KEY + _SCALAR + rb"\s*+,\s*+)*+)(?P<key>" + _STRING + rb")\s*+:\s*+\[")
 _NEXT_ARRAY = re.compile(rb"\s*+,\s*+(?P<beside>(?:" + _KEY + _SCALAR + rb"\s*+,\s*+)*+)" + _KEY + rb"\[")
-_CLOSED = re.compile(rb"\s*+\Z")
-_CLOSED_OBJECT = re.compile(rb"\s*+\}\s*+\Z")
-_BESIDE_AFTER = re.compile(rb"\s*+,\s*+(?P<beside>(?:" + _KEY + _SCALAR + rb"\s*+,?\s*+)*+)\}\s*+\Z")
+_BLANKS = re.compile(rb"\s*+")
+_CLOSED_OBJECT = re.compile(rb"(?:\s*+,\s*+(?P<beside>(?:" + _KEY + _SCALAR + rb"\s*+,?\s*+)*+))?\}")
 _FIRST_KEY = re.compile(rb"\{\s*+(" + _STRING + rb")\s*+:")
 _ANY_OBJECT = re.compile(rb'(?:[,}\]]\s*+|\n)(?=\{\s*+")')
 
@@ -229,28 +228,39 @@ class _Scan:
     def _closing(self) -> Generator[Element | Beside | Failure, None, bool]:
         """Behind a bracket that closes the array, or closes too much. Returns whether the document ends here."""
         self._state[kernel.BEGIN] = -1
-        self._forget()
-        while len(self._buffer) - self._at < _AHEAD and self._more():
-            pass
-        rest = bytes(memoryview(self._buffer)[self._at : self._at + _AHEAD])
-        if (_CLOSED_OBJECT if self._form == "wrapped" else _CLOSED).match(rest):
-            if self._damage is not None:
-                yield from self._ending()
-            return True
-        if self._form == "wrapped":
-            if found := _NEXT_ARRAY.match(rest):
+        ended = self._pass_blanks()
+        if self._form == "wrapped" and not ended:
+            while len(self._buffer) - self._at < _AHEAD and self._more():
+                pass
+            if found := _NEXT_ARRAY.match(self._buffer, self._at):
                 if found["beside"]:
-                    yield Beside(self._base + self._at + found.start("beside"), found["beside"])
-                self._restart(self._at + found.end())
+                    yield Beside(self._base + found.start("beside"), bytes(found["beside"]))
+                self._restart(found.end())
                 return False
-            if found := _BESIDE_AFTER.match(rest):
-                yield Beside(self._base + self._at + found.start("beside"), found["beside"])
-                return True
-        if rest.strip():
+            if found := _CLOSED_OBJECT.match(self._buffer, self._at):
+                if found["beside"]:
+                    yield Beside(self._base + found.start("beside"), bytes(found["beside"]))
+                self._at = found.end()
+                if self._pass_blanks():
+                    if self._damage is not None:
+                        yield from self._ending()
+                    return True
+        if not ended:
             yield from self._resume("what follows the end of the array is no end")
             return False
-        yield from self._ending()
+        if self._damage is not None or self._form == "wrapped":
+            yield from self._ending()
         return True
+
+    def _pass_blanks(self) -> bool:
+        """Go on to what is visible; whether nothing is, up to the end of the stream."""
+        while True:
+            self._at = _BLANKS.match(self._buffer, self._at).end()  # type: ignore[union-attr]  # it matches nothing too
+            self._forget()
+            if self._at < len(self._buffer):
+                return False
+            if not self._more():
+                return True
 
     def _ending(self) -> Iterator[Element | Failure]:
         """At the end of the stream, with the array not closed."""

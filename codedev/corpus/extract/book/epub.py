@@ -275,10 +275,10 @@ def _text(spine: list[_Item], entries: list[_Entry], get: Callable[[str], bytes 
         if not item.linear and options.nonlinear == "drop":
             removed[NONLINEAR] += len(found.text)
             continue
-        starts[item.path] = at
-        anchors |= {(item.path, name): at + offset for name, offset in found.anchors.items()}
-        headings += [Chapter(at + heading.offset, heading.title) for heading in found.headings]
-        if found.text:
+        if found.text:  # a page of which nothing is left begins no chapter
+            starts[item.path] = at
+            anchors |= {(item.path, name): at + offset for name, offset in found.anchors.items()}
+            headings += [Chapter(at + heading.offset, heading.title) for heading in found.headings]
             texts.append(found.text)
             at += len(found.text) + 2
     if missing and not documents:

@@ -113,11 +113,13 @@ def _run_in_heading(text: Text, name: str) -> None:
 
 def _front(text: Text, name: str) -> None:
     """Title, authors and what stands beside them: held until \\maketitle, where TeX writes it."""
+    if not text.source.macros.may_reread(text.stream):
+        return
     short = text.stream.optional()
     raw = text.stream.group()
     if raw is None:
         if short:
-            text.stream.push(short)
+            text.source.macros.reread(text.stream, short)
         return
     text.front.append((name, raw))
 
@@ -128,7 +130,12 @@ def _front_or_text(text: Text, name: str) -> None:
     text.want(_PARAGRAPH)
 
 
-def make_title(text: Text, name: str) -> None:
+def _make_title(text: Text, name: str) -> None:
+    if text.source.macros.may_reread(text.stream):
+        text.source.macros.reread(text.stream, front_matter(text))
+
+
+def front_matter(text: Text) -> str:
     """The front matter so far: the title as a heading, the rest in paragraphs."""
     written, text.front = text.front, []
     text.written_front += written
@@ -142,7 +149,7 @@ def make_title(text: Text, name: str) -> None:
             continue
         else:
             pieces.append(f"\\par {raw}\\par ")
-    text.stream.push("".join(pieces))
+    return "".join(pieces)
 
 
 def _note(text: Text, name: str) -> None:
@@ -174,7 +181,7 @@ def _caption(text: Text, name: str) -> None:
 
 def _item(text: Text, name: str) -> None:
     text.close_declared()
-    label = text.stream.optional()
+    label = text.stream.optional() if text.source.macros.may_reread(text.stream) else None
     text.want(_LINE)
     if not text.lists:
         text.emit("-")
@@ -186,25 +193,27 @@ def _item(text: Text, name: str) -> None:
     text.glue = 1
     if label is not None and label.strip():
         described = text.lists and text.lists[-1][0] == ""
-        text.stream.push(f"\\textbf{{{label}}} " if described else f"{label} ")
+        text.source.macros.reread(text.stream, f"\\textbf{{{label}}} " if described else f"{label} ")
 
 
 def _cite(text: Text, name: str) -> None:
     stream = text.stream
+    if not text.source.macros.may_reread(stream):
+        return
     stream.star()
-    notes = [note for note in (stream.optional(), stream.optional()) if note and note.strip()]
+    first, second = stream.optional(), stream.optional()
+    before, after = ("", first or "") if second is None else (first or "", second)  # one note stands behind the keys
     keys = [_MARK.sub(" ", key).strip() for key in without_comments(stream.argument() or "").split(",")]
     keys = [key for key in keys if key]
     if text.options.citations == "drop" or not keys:
         return
     numbers = text.numbers if text.options.citations == "numbers" else {}
-    text.emit("[" + ", ".join(str(numbers.get(key, key)) for key in keys))
-    if notes:
-        text.emit(",")
-        text.glue = 1
-        stream.push(f"{notes[-1]}]")
-    else:
-        text.emit("]")
+    cited = ", ".join(str(numbers.get(key, key)) for key in keys)
+    if not (before.strip() or after.strip()):
+        text.emit(f"[{cited}]")
+        return
+    text.emit("[")
+    text.source.macros.reread(stream, f"{before.strip()} {{{cited}}}".strip() + (f", {after.strip()}]" if after.strip() else "]"))
 
 
 def _reference(text: Text, name: str) -> None:
@@ -270,9 +279,9 @@ def _verb(text: Text, name: str) -> None:
 
 
 def _ensuremath(text: Text, name: str) -> None:
-    argument = text.stream.argument()
+    argument = text.stream.argument() if text.source.macros.may_reread(text.stream) else None
     if argument is not None:
-        text.stream.push(f"${argument}$")
+        text.source.macros.reread(text.stream, f"${argument}$")
 
 
 def _xspace(text: Text, name: str) -> None:
@@ -313,8 +322,9 @@ def _endgroup(text: Text, name: str) -> None:
 
 
 def _texorpdfstring(text: Text, name: str) -> None:
-    shown, _ = text.stream.argument(), text.stream.argument()
-    text.stream.push(shown or "")
+    if text.source.macros.may_reread(text.stream):
+        shown, _ = text.stream.argument(), text.stream.argument()
+        text.source.macros.reread(text.stream, shown or "")
 
 
 def _tikz(text: Text, name: str) -> None:
@@ -326,9 +336,11 @@ def _tikz(text: Text, name: str) -> None:
 
 def _ifthenelse(text: Text, name: str) -> None:
     """Which branch holds cannot be known: the first is taken."""
+    if not text.source.macros.may_reread(text.stream):
+        return
     _, yes, _ = text.stream.argument(), text.stream.argument(), text.stream.argument()
     text.counts["guessed_conditions"] += 1
-    text.stream.push(yes or "")
+    text.source.macros.reread(text.stream, yes or "")
 
 
 def _tablecaption(text: Text, name: str) -> None:
@@ -416,7 +428,7 @@ COMMANDS: dict[str, Command] = {
     "And": _and,
     "begin": begin,
     "end": end,
-    "maketitle": make_title,
+    "maketitle": _make_title,
     "item": _item,
     "label": _label,
     "href": _href,

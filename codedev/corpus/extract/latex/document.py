@@ -17,11 +17,11 @@ are programs stay unexpanded, nothing is numbered, and pictures are not drawn.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from codedev.corpus.extract.latex import preamble as latex_preamble
-from codedev.corpus.extract.latex.commands import COMMANDS, make_title
+from codedev.corpus.extract.latex.commands import COMMANDS, front_matter
 from codedev.corpus.extract.latex.environments import fenced
 from codedev.corpus.extract.latex.lexer import without_comments
 from codedev.corpus.extract.latex.main import document_follows, is_tex
@@ -47,17 +47,13 @@ class Paper(NamedTuple):
 
 
 def convert(files: Mapping[str, bytes], main: str, options: Options, limit: int) -> Paper:
-    """The paper whose text begins in `main`. Never raises for what the files say. `limit`: characters that \\input may bring in."""
+    """The paper whose text begins in `main`. Never raises for what the files say. `limit`: bytes that \\input may bring in."""
     sizes = sum(len(files[name]) for name in files if is_tex(name) or name.endswith((".sty", ".cls", ".bbl")))
     text = _begun(files, main, options, limit, sizes)
     text.run()
-    make_title_late = [] if not text.front else text.front
     body = "".join(text.out).strip()
-    if make_title_late:
-        make_title(text, "")
-        held = text.stream.top.text
-        text.stream.pop()
-        head = text.aside_with_notes(held)
+    if text.front:
+        head = text.aside_with_notes(front_matter(text))
         body = f"{head}\n\n{body}" if head else body
     notes = "\n\n".join(f"[^{number}]: {note}" for number, note in enumerate(text.notes, 1))
     if notes:
@@ -80,7 +76,9 @@ def _begun(files: Mapping[str, bytes], main: str, options: Options, limit: int, 
     return text
 
 
-_BIBITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]]|\[[^\[\]]{0,500}\]){0,2000}\])?\s*\{([^{}]*)\}|\\(?:begin\{thebibliography|entry\{)")
+_BIBITEM = re.compile(
+    r"\\bibitem\s*+(?:\[(?:[^\[\]]|\[[^\[\]]{0,500}+\]){0,2000}+\])?\s*+\{([^{}]*)\}|\\(?:begin\{thebibliography|entry\{)"
+)
 
 
 def _bibliography(files: Mapping[str, bytes]) -> dict[str, int]:
@@ -98,8 +96,10 @@ def _bibliography(files: Mapping[str, bytes]) -> dict[str, int]:
 
 _AUTHOR_BREAK = re.compile(r"\\(?:and|And|AND|qand)(?![A-Za-z])")
 _AUTHOR_NOTES = re.compile(
-    r"\\(?:thanks|footnote|inst|textsuperscript|thanksref|footnotemark|orcid)\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}|\$\^?[^$]*\$"
+    r"\\(?:thanks|footnote|inst|textsuperscript|thanksref|footnotemark|orcid)\s*+(?:\[[^\]]{0,500}+\])?\s*+\{[^{}]*+\}|\$\^?[^$]*\$"
 )
+_AUTHORS = 1 << 20  # characters of all authors that are looked at, and of one:
+_AUTHOR = 20_000
 _COUNTS = (
     "inline_formulas",
     "display_formulas",
@@ -124,9 +124,8 @@ def _paper(text: Text, body: str) -> Paper:
     counts, unknown, files = dict(text.counts), text.source.unknown.copy(), sorted(text.source.read_files)
     authors = [
         name
-        for kind, raw in front
-        if kind == "author"
-        for part in _AUTHOR_BREAK.split(_AUTHOR_NOTES.sub(" ", raw[:20_000]))
+        for raw in _within(_AUTHORS, (raw[:_AUTHOR] for kind, raw in front if kind == "author"))
+        for part in _AUTHOR_BREAK.split(_AUTHOR_NOTES.sub(" ", raw))
         if (name := " ".join(text.aside(part).split())[:300])
     ]
     abstract = text.abstract or None
@@ -146,6 +145,15 @@ def _paper(text: Text, body: str) -> Paper:
         meta,
         files,
     )
+
+
+def _within(room: int, pieces: Iterable[str]) -> Iterator[str]:
+    """The first pieces, up to `room` characters of them."""
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            return
+        yield piece
 
 
 def _line(text: Text, raw: str | None) -> str | None:

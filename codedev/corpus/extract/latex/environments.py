@@ -163,24 +163,25 @@ def _list(text: Text, name: str) -> None:
 
 
 def _theorem(text: Text, name: str, title: str) -> None:
-    named = text.stream.optional()
+    named = text.stream.optional() if text.source.macros.may_reread(text.stream) else None
     text.want(_PARAGRAPH)
     text.open("env", name)
     title = title or name
     if named and named.strip():
-        text.stream.push(f"\\textbf{{{title}}} ({named.strip()}). ")
+        text.source.macros.reread(text.stream, f"\\textbf{{{title}}} ({named.strip()}). ")
     else:
-        text.stream.push(f"\\textbf{{{title}.}} ")
+        text.source.macros.reread(text.stream, f"\\textbf{{{title}.}} ")
 
 
 def _proof(text: Text, name: str) -> None:
-    named = text.stream.optional()
-    if name == "proofof":
+    may = text.source.macros.may_reread(text.stream)
+    named = text.stream.optional() if may else None
+    if may and name == "proofof":
         named = f"Proof of {text.stream.argument() or ''}"
     text.want(_PARAGRAPH)
     text.open("env", name)
     title = (named or "").strip().rstrip(".:") or names.PROOFS[name]
-    text.stream.push(f"\\emph{{{title}.}} ")
+    text.source.macros.reread(text.stream, f"\\emph{{{title}.}} ")
 
 
 def _other(text: Text, name: str) -> None:

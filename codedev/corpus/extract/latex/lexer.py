@@ -8,6 +8,8 @@ text, not tokens, so that what a formula holds comes out as it was written.
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_left
 
 CONTROL = re.compile(r"\\([A-Za-z]+)")
 CONTROL_AT = re.compile(r"\\([A-Za-z@]+)")  # where @ counts as a letter: styles, classes, after \makeatletter
@@ -36,30 +38,35 @@ def without_comments(text: str) -> str:
 class Frame:
     """A text that is being read."""
 
-    __slots__ = ("_last_bracket", "_pairs", "at", "gone", "macro", "name", "pos", "text")
+    __slots__ = ("_last_bracket", "_pairs", "at", "depth", "gone", "macro", "name", "pos", "text")
 
-    def __init__(self, text: str, macro: str | None = None, name: str | None = None, at: bool = False) -> None:
+    def __init__(self, text: str, macro: str | None = None, name: str | None = None, at: bool = False, depth: int = 0) -> None:
         self.text = text
         self.pos = 0
         self.macro = macro  # whose expansion it is
         self.name = name  # of the file it is
         self.at = at  # @ is a letter
+        self.depth = depth  # of macros inside macros
         self.gone: set[str] = set()  # ends that were looked for and do not come in the rest of the text
-        self._pairs: dict[int, int] | None = None
+        self._pairs: tuple[array[int], array[int]] | None = None  # where groups open and close: 16 bytes a group
         self._last_bracket: int | None = None
 
     def closing(self, pos: int) -> int | None:
         """Where the group that opens at `pos` closes."""
         if self._pairs is None:
-            self._pairs = {}
+            opens, closes = self._pairs = array("q"), array("q")
             opened: list[int] = []
             for match in _BRACES.finditer(self.text):
                 brace = match[0]
                 if brace == "{":
-                    opened.append(match.start())
+                    opened.append(len(opens))
+                    opens.append(match.start())
+                    closes.append(-1)
                 elif brace == "}" and opened:
-                    self._pairs[opened.pop()] = match.start()
-        return self._pairs.get(pos)
+                    closes[opened.pop()] = match.start()
+        opens, closes = self._pairs
+        at = bisect_left(opens, pos)
+        return closes[at] if at < len(opens) and opens[at] == pos and closes[at] >= 0 else None
 
     def last_bracket(self) -> int:
         if self._last_bracket is None:
@@ -73,20 +80,26 @@ class Stream:
     def __init__(self, text: str, name: str | None = None) -> None:
         self.top = Frame(text, name=name)
         self.below: list[Frame] = []
-        self.depth = 0  # of macros inside macros
         self.files = 0  # inside files
 
+    @property
+    def depth(self) -> int:
+        """Of macros inside macros, those counted that have been read to their end when they called the next."""
+        return self.top.depth
+
     def push(self, text: str, macro: str | None = None, name: str | None = None, at: bool = False) -> None:
+        """Read `text` next. What has been read to its end is let go, but for files: they say what must not be included again."""
+        depth = self.top.depth + (macro is not None)
+        while self.below and self.top.name is None and self.top.pos >= len(self.top.text):
+            self.pop()
         self.below.append(self.top)
-        self.top = Frame(text, macro, name, at)
-        self.depth += macro is not None
+        self.top = Frame(text, macro, name, at, depth)
         self.files += name is not None
 
     def pop(self) -> bool:
         """Leave the top, which has been read. False where nothing lies below."""
         if not self.below:
             return False
-        self.depth -= self.top.macro is not None
         self.files -= self.top.name is not None
         self.top = self.below.pop()
         return True

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from codedev.corpus.extract.latex.lexer import CONTROL, CONTROL_AT, Stream, ends_in_control, without_comments
 
 DEPTH = 500  # of macros inside macros
+_STACK = 1000  # texts inside texts: expansions, branches, files
 CALL = 1 << 20  # characters that one call in the source may unfold to, and as many as the source has
 PAPER = 4 << 20  # characters that all calls may unfold to, and 16 times the source
 _CALL_COST = 16  # of an expansion beside its characters
@@ -220,9 +221,26 @@ class Macros:
 
     def push(self, stream: Stream, name: str, text: str, at: bool) -> None:
         """Read an expansion next, and charge it to the bounds."""
+        self._charge(text)
+        stream.push(text, macro=name, at=at)
+
+    def may_reread(self, stream: Stream) -> bool:
+        """Whether an argument, a branch for one, may be read a second time: copies of what nests grow with the square of its depth. To be
+        asked before the argument is read; where it may not, the command is passed over and its arguments are read where they stand."""
+        spent = stream.depth > 0 and self._spent > self._call_limit
+        if spent or self._total > self._total_limit or len(stream.below) >= _STACK:
+            self.counts["unexpanded_macros"] += 1
+            return False
+        return True
+
+    def reread(self, stream: Stream, text: str) -> None:
+        """Read an argument again, and charge it to the bounds."""
+        self._charge(text)
+        stream.push(text)
+
+    def _charge(self, text: str) -> None:
         self._spent += len(text) + _CALL_COST
         self._total += len(text) + _CALL_COST
-        stream.push(text, macro=name, at=at)
 
     # -- conditionals
 
@@ -316,7 +334,7 @@ def _is_program(body: str, flags: dict[str, bool]) -> bool:
 def parameters_of(stream: Stream) -> tuple[Parameter, ...]:
     """The parameters of \\newcommand and \\newenvironment: [number][default of the first]."""
     number = (stream.optional() or "0").strip()
-    count = int(number) if number in "123456789" and number else 0
+    count = int(number) if len(number) == 1 and number in "123456789" else 0
     default = stream.optional() if count else None
     first = () if default is None else (Parameter("o", default),)
     return (*first, *[Parameter("m")] * (count - len(first)))

@@ -56,9 +56,9 @@ _SCANNED = 1 << 20  # bytes of a file in which its beginning is looked for
 _BEGINS = re.compile(rb"^(?:[^%\n\\]|\\(?!documentclass|documentstyle|begin))*+\\(documentclass|documentstyle|begin\s*\{document\})", re.M)
 _ENDS = re.compile(rb"^(?:[^%\n\\]|\\(?!bye|end[^A-Za-z{]|end$))*+\\(?:bye|end)(?![A-Za-z{])", re.M)
 _AMS = re.compile(rb"\\(?:input\s+(?:amstex|amsppt|harvmac|phyzzx|lanlmac|eplain)|documentstyle\s*\{amsppt\}|magnification)")
-_INPUTS = re.compile(rb"\\(?:input|include|subfile|InputIfFileExists|IfFileExists)\s*\{?\s*\"?([^\s{}%\\\"]{1,300})")
+_INPUTS = re.compile(rb"\\(?:input|include|subfile|InputIfFileExists|IfFileExists)\s*+(?:\{\s*+)?\"?([^\s{}%\\\"]{1,300})")
 _IMPORTS = re.compile(rb"\\(?:import|subimport|inputfrom|includefrom|subinputfrom)\*?\s*\{([^{}]{0,300})\}\s*\{([^{}]{0,300})\}")
-_PACKAGES = re.compile(rb"\\(usepackage|RequirePackage|documentclass|LoadClass)\s*(?:\[[^\]]{0,2000}\])?\s*\{([^{}]{0,2000})\}")
+_PACKAGES = re.compile(rb"\\(usepackage|RequirePackage|documentclass|LoadClass)\s*+(?:\[[^\]]{0,2000}+\])?\s*+\{([^{}]{0,2000})\}")
 _TOPLEVEL = re.compile(rb"^[ \t]*(\S+)[ \t]+toplevelfile[ \t]*$", re.M)
 _TOPLEVEL_JSON = re.compile(rb"\{[^{}]*\}")
 

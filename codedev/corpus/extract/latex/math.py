@@ -18,8 +18,8 @@ _SPECIAL_AT = re.compile(r"\\(?:([A-Za-z@]+)|(.|\n)|$)|[{}$%]|\n[ \t]*\n")
 _REST_OF_COMMENT = re.compile(r"[^\n]*\n?[ \t]*")
 # An inline formula in one piece, up to its dollar. Possessive: it never goes back.
 INLINE = re.compile(r"\$((?:[^$\\%\n]|\\[^\n]|\n(?![ \t]*\n))++)\$")
-_BLANK_LINES = re.compile(r"[ \t]*\n\s*\n|[ \t]+\n")
-_LINE_END = re.compile(r"[ \t]*\n[ \t]*")
+_BLANK_LINES = re.compile(r"(?<![ \t])(?:[ \t]*+\n\s*\n|[ \t]++\n)")
+_LINE_END = re.compile(r"(?<![ \t])[ \t]*+\n[ \t]*+")
 
 # Commands in whose argument (the first, the second) text begins again.
 _TEXT_BOXES = {
@@ -166,8 +166,7 @@ class _Reading:
                         out.append(f"\\{macro.body[0]}")
                     elif self.source.macros.expand(stream, name, macro):
                         if self.in_text and not macro.parameters:
-                            below = stream.below[-1]
-                            below.pos += below.text[below.pos : below.pos + 1] == " "
+                            frame.pos += frame.text[frame.pos : frame.pos + 1] == " "
                         self._space_before_letter()
                     else:
                         out.append(match[0])
@@ -280,11 +279,15 @@ class _Reading:
         elif name == "end":
             return self._end(frame, at)
         elif name == "ensuremath":
+            macros = self.source.macros
+            if not macros.may_reread(stream):
+                out.append(f"\\{name}")
+                return None
             argument = stream.argument() or ""
             if self.in_text:
-                stream.push(f"${argument}$")
+                macros.reread(stream, f"${argument}$")
             else:
-                stream.push(f"{{{argument}}}" if out and out[-1].rstrip()[-1:] in ("_", "^") else argument)
+                macros.reread(stream, f"{{{argument}}}" if out and out[-1].rstrip()[-1:] in ("_", "^") else argument)
                 self._space_before_letter()
         elif name == "label":
             argument = stream.argument() or ""

@@ -55,7 +55,7 @@ class Environment(NamedTuple):
 
 class Source:
     def __init__(self, files: Mapping[str, bytes], main: str, limit: int, size: int) -> None:
-        """`limit`: characters that \\input may bring in; `size`: bytes of all the paper's TeX files."""
+        """`limit`: bytes that \\input may bring in; `size`: bytes of all the paper's TeX files."""
         text, self.encoding = decode(files[main])
         self.files = files
         self.main = main
@@ -67,7 +67,9 @@ class Source:
         self.environments: dict[str, Environment] = {}
         self.theorems: dict[str, str] = {}
         self.comment_environments = set(names.COMMENTS)
+        self.size = size
         self._room = min(limit, (1 << 20) + _INCLUDED * size)
+        self._refused: set[str] = set()  # files that are larger than the room, which only shrinks
         self._by_lower: dict[str, str] | None = None
         self._folder = posixpath.dirname(main)
 
@@ -96,11 +98,13 @@ class Source:
         if stream.files >= DEPTH or any(frame.name == found for frame in (stream.top, *stream.below)):
             self.counts["refused_inputs"] += 1
             return False
-        text, _ = decode(self.files[found], self.encoding)
-        if len(text) > self._room:
+        data = b"" if found in self._refused else self.files[found]
+        if found in self._refused or len(data) > self._room:
+            self._refused.add(found)
             self.counts["refused_inputs"] += 1
             return False
-        self._room -= len(text)
+        self._room -= len(data)
+        text, _ = decode(data, self.encoding)
         self.read_files.add(found)
         stream.push(text, name=found, at=found.endswith((".sty", ".cls", ".clo", ".def")))
         return True
@@ -143,9 +147,10 @@ class Source:
         elif name in ("IfFileExists", "InputIfFileExists"):
             self._if_file_exists(name)
         elif name in ("ifdef", "ifundef", "@ifundefined", "ifdefmacro"):
-            tested, yes, no = (stream.argument() or "" for _ in range(3))
-            defined = tested.strip().lstrip("\\") in self.macros.table
-            stream.push(yes if defined == name.startswith("ifdef") else no)
+            if self.macros.may_reread(stream):
+                tested, yes, no = (stream.argument() or "" for _ in range(3))
+                defined = tested.strip().lstrip("\\") in self.macros.table
+                self.macros.reread(stream, yes if defined == name.startswith("ifdef") else no)
         elif name == "fi" or name in _NOTHING:
             pass
         elif name in ("excludecomment", "includecomment"):
@@ -244,17 +249,21 @@ class Source:
 
     def _xparse_test(self, name: str) -> None:
         stream = self.stream
+        if not self.macros.may_reread(stream):
+            return
         tested = stream.argument()
         holds = boolean(tested) if "Boolean" in name else ((tested or "").strip() == NO_VALUE) == ("NoValue" in name)
         yes = stream.argument() if name[-2:] == "TF" or name[-1] == "T" else ""
         no = stream.argument() if name[-1] == "F" else ""
-        stream.push((yes if holds else no) or "")
+        self.macros.reread(stream, (yes if holds else no) or "")
 
     def _if_file_exists(self, name: str) -> None:
         stream = self.stream
+        if not self.macros.may_reread(stream):
+            return
         file, yes, no = (stream.argument() or "" for _ in range(3))
         found = self.find(file, ("", ".tex"))
-        stream.push(yes if found else no)
+        self.macros.reread(stream, yes if found else no)
         if found and name == "InputIfFileExists":
             self.include(file)
 

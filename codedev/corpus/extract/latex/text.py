@@ -33,6 +33,7 @@ _LENGTH = re.compile(
 _REGISTER = re.compile(r"[ \t]*(?:\\[A-Za-z@]+|\d+)[ \t]*(?:by)?")
 _CAPTURES = 24  # captures inside captures: deeper ones are written as they come
 
+_FAILED = 1 << 20  # characters, and 8 times the source, that may be read for formulas that turn out to be none
 _INDENTS = 8  # levels of lists that are indented
 
 _NONE, _SPACE, _LINE, _PARAGRAPH = range(4)  # glue
@@ -94,6 +95,7 @@ class Text:
         self.front: list[tuple[str, str]] = []
         self.written_front: list[tuple[str, str]] = []
         self.abstract = ""
+        self._failed = 0  # characters that were read for formulas that are none
 
     # -- writing
 
@@ -321,10 +323,16 @@ class Text:
 
     def _inline(self, closer: str, frame: Frame, begin: int) -> None:
         below = len(self.stream.below)
+        failing = closer in ("$", ")")
+        if failing and self._failed > _FAILED + 8 * self.source.size:
+            self.counts["unbalanced"] += 1
+            self.emit(r"\$" if closer == "$" else "(")
+            return
         found = formula(self.source, closer, self.options.labels == "keep")
-        if not found.whole and closer in ("$", ")") and self.stream.top is frame and len(self.stream.below) == below:
+        if not found.whole and failing and self.stream.top is frame and len(self.stream.below) == below:
             # No formula: the dollar stands for itself, and what follows is text. The rest of the paragraph holds no other dollar outside of
-            # groups, so that it is read a second time but not a third.
+            # groups, so that it is read a second time. Dollars in groups that never close would have it read once each: that is bounded.
+            self._failed += frame.pos - begin
             frame.pos = begin
             self.emit(r"\$" if closer == "$" else "(")
             return
@@ -386,7 +394,7 @@ class Text:
             self.source.unknown[char] += 1
 
     def accent(self, name: str) -> None:
-        argument = self.stream.argument()
+        argument = self.stream.argument() if self.source.macros.may_reread(self.stream) else None
         if argument is None:
             return
         letters = argument.strip()
@@ -396,7 +404,7 @@ class Text:
         elif letters.startswith("\\") and bare in names.SYMBOLS:
             letters = names.SYMBOLS[bare]
         if not letters or "\\" in letters or letters[0] in "{$":
-            self.stream.push(argument)  # an accent on nothing, or on another accent
+            self.source.macros.reread(self.stream, argument)  # an accent on nothing, or on another accent
             return
         self.emit(unicodedata.normalize("NFC", letters[0] + names.ACCENTS[name] + letters[1:]))
 
@@ -406,8 +414,10 @@ class Text:
             return
         self.source.unknown[name] += 1
         self.stream.star()
-        if self.stream.peek() == "[" and (option := self.stream.optional()) is not None and "$" in option:
-            self.stream.push(option)
+        if self.stream.peek() != "[" or not self.source.macros.may_reread(self.stream):
+            return
+        if (option := self.stream.optional()) is not None and "$" in option:
+            self.source.macros.reread(self.stream, option)
 
     def stop(self) -> None:
         """The document ends here."""

@@ -15,6 +15,7 @@ from codedev.corpus.source import Extent, Failure
 from codedev.corpus.sources.lines import Line, blocks
 from codedev.corpus.sources.reddit.post import Post, is_post, lenient, no_post
 
+_SUBREDDIT = re.compile(r"/r/(\w+)/")
 _ENDS = re.compile(rb"[\r\n]*+")
 
 
@@ -64,7 +65,10 @@ def csv_posts(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[tuple[in
             yield offset, 0, Failure("wrong_columns", f"{len(fields)} fields where the header has {len(header)}", offset, raw=raw)
         else:
             # An empty text is one: a link's selftext.
-            post = lenient({name: field for name, field in zip(header, fields, strict=True) if field or name == "selftext"})
+            record = {name: field for name, field in zip(header, fields, strict=True) if field or name == "selftext"}
+            if "subreddit" not in record and (found := _SUBREDDIT.search(record.get("permalink", ""))):
+                record["subreddit"] = found[1]
+            post = lenient(record)
             yield offset, feed.offset - offset, post if is_post(post) else no_post(raw, offset)
 
 

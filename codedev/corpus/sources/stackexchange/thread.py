@@ -188,7 +188,7 @@ def _pairs(thread: _Thread, config: Config) -> Iterator[Document | Drop]:
     for better, worse in _widest(values, config.min_margin, config.max_pairs):
         chosen, rejected = ranked[better], ranked[worse]
         parts = [question, chosen, rejected]
-        text = f"{prompt}\n\n## Chosen answer\n\n{chosen.text}\n\n## Rejected answer\n\n{rejected.text}"
+        text = f"{prompt}\n\n## Answer\n\n{chosen.text}"  # what is good to learn from: the rejected answer stands in `meta` alone
         told: Evidence = {"prompt": prompt, "chosen": chosen.text, "rejected": rejected.text, "margin": values[better] - values[worse]}
         own = f"{question.id}/{chosen.id}-{rejected.id}"
         yield _document(thread, own, text, parts, sum(part.id in uncounted for part in parts), "preference", told)

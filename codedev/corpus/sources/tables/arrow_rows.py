@@ -19,7 +19,7 @@ from codedev._files import Found
 from codedev.corpus.source import Extent, Failure
 from codedev.corpus.sources.tables import batches
 from codedev.corpus.sources.tables.batches import first_line
-from codedev.corpus.sources.tables.columns import Config, Shape, Thing, missing_columns, shape_of
+from codedev.corpus.sources.tables.columns import Config, Shape, Thing, distinct, missing_columns, shape_of
 
 _ROWS = 2048  # made documents of at a time
 
@@ -88,7 +88,7 @@ def read(file: BinaryIO, form: str, extent: Extent, config: Config) -> Iterator[
     except (pa.ArrowException, OSError, EOFError) as error:
         yield Failure("corrupt", f"not readable as Arrow: {first_line(error)}", 0)
         return
-    shape = shape_of(tuple(dict.fromkeys(schema.names)), config)
+    shape = shape_of(distinct(schema.names), config)
     if missing := missing_columns(shape, schema.names):
         yield Failure("no_text_column", missing, 0)
         return

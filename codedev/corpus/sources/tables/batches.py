@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from codedev.corpus.document import meta_json
 from codedev.corpus.source import Extent, Failure
-from codedev.corpus.sources.tables.columns import Config, Shape, Thing, batch, document, fields_of
+from codedev.corpus.sources.tables.columns import Config, Shape, Thing, batch, distinct, document, fields_of
 
 _TEXTS = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view())
+_DECODED = 64 << 20
 _ESCAPED = np.zeros(256, np.bool_)  # bytes that JSON writes as an escape
 _ESCAPED[:32] = _ESCAPED[[34, 92]] = True
 
@@ -48,6 +49,22 @@ def rows(table: pa.RecordBatch, first: int, shape: Shape, extent: Extent, config
     yield from things
 
 
+def parts(table: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The batch in pieces whose dictionaries of texts decode to at most 64 MiB (or one row), each with the bytes that they decode to."""
+    sizes = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type) and is_text(column.type.value_type):
+            lengths = pc.binary_length(column.dictionary)
+            sizes += pc.fill_null(lengths.take(column.indices), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < table.num_rows:
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + _DECODED, "right")))
+        yield table.slice(start, end - start), int(ends[end - 1]) - before
+        start = end
+
+
 def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -56,15 +73,15 @@ def _bad_row(table: pa.RecordBatch, row: int, shape: Shape, error: Exception) ->
     kind = "invalid_utf8" if "UTF8" in str(error) or isinstance(error, UnicodeError) else "unreadable_value"
     raw = None
     if shape.text[0] in table.schema.names:
-        column = table.column(table.schema.names.index(shape.text[0]))
+        column = table.column(distinct(table.schema.names).index(shape.text[0]))
         raw = column.cast(pa.large_binary())[0].as_py() if is_text(column.type) else None
     return Failure(kind, f"row {row}: {first_line(error)}", row, raw=raw or b"")
 
 
 def _flat(table: pa.RecordBatch, shape: Shape) -> pa.RecordBatch:
-    """Columns as the rows below need them: one of each name, dictionaries decoded (a bad entry spoils the rows that use it alone), no
+    """Columns as the rows below need them: each of its own name, dictionaries decoded (a bad entry spoils the rows that use it alone), no
     nanoseconds, which Python's times do not hold, and text as text."""
-    columns = dict(zip(table.schema.names, table.columns, strict=True))
+    columns = dict(zip(distinct(table.schema.names), table.columns, strict=True))
     wanted = {*shape.text, *shape.parts.values()}
     for name, column in columns.items():
         if pa.types.is_dictionary(column.type):

@@ -183,6 +183,24 @@ def shape_of(names: Sequence[str], config: Config) -> Shape:
     return Shape(layout, text, template, tuple(named), found, tuple(names))
 
 
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Each column's name. Of several of one name the last one bears it; the others become `name.2`, `name.3`, …"""
+    taken = set(names)
+    if len(taken) == len(names):
+        return tuple(names)
+    found = list(names)
+    last = {name: place for place, name in enumerate(names)}
+    numbers = dict.fromkeys(names, 2)
+    for place, name in enumerate(names):
+        if last[name] == place:
+            continue
+        while (other := f"{name}.{numbers[name]}") in taken:
+            numbers[name] += 1
+        found[place] = other
+        taken.add(other)
+    return tuple(found)
+
+
 def missing_columns(shape: Shape, has: Sequence[str]) -> str | None:
     """Why no record of a table with these columns can be a document; None when it can."""
     if shape.layout != "text" or all(name in has for name in shape.text):

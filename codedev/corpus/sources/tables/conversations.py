@@ -421,13 +421,11 @@ def _short(value: Any) -> str:
 
 
 def _readable(meta: Mapping[str, Any]) -> str:
+    """What is good to learn from: an answer that was rejected stands in `meta` alone."""
     if "messages" in meta:
         return "\n\n".join(_spoken(meta["messages"]))
-    lines = list(_spoken(meta["prompt"]))
-    for key, title in (("chosen", "Chosen"), ("rejected", "Rejected"), ("completion", "")):
-        if key in meta:
-            lines += [f"{title} {line[0].lower()}{line[1:]}" if title else line for line in _spoken(meta[key])]
-    return "\n\n".join(lines)
+    answer = () if meta.get("label") is False else meta.get("chosen") or meta.get("completion") or ()
+    return "\n\n".join([*_spoken(meta["prompt"]), *_spoken(answer)])
 
 
 def _spoken(messages: Iterable[Message]) -> Iterable[str]:

@@ -25,18 +25,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from codedev._errors import InputError, MissingExtraError
+from codedev._errors import InputError, MissingExtraError, nearest
 from codedev._files import Found, hash_of, shown
 from codedev.corpus.source import Extent, Failure
 from codedev.corpus.sources.tables import batches
 from codedev.corpus.sources.tables.columns import Config, Thing, missing_columns, redacted, shape_of
 
 _ROWS = 2048  # made documents of at a time
+_COUNTED = 300  # columns counted by one query: SQLite gives at most 2,000 values in a row
+_FLAGS = 50  # bits of one column of flags: an expression of SQLite has at most 1,000 levels
 
 
 class Query(NamedTuple):
@@ -45,7 +48,7 @@ class Query(NamedTuple):
     source: str  # the table's name in quotes, or the SELECT in brackets
     columns: list[str]  # an expression each
     names: list[str]  # of the columns that documents are made of
-    nullable: list[bool]  # columns behind which stands one that says where they are null (SQLite)
+    nullable: list[bool]  # columns of which a bit says where they are null, in columns of such bits behind all others (SQLite)
     where: str = ""
     order: str = ""
     row: int = 0  # number of the first row in that order
@@ -117,29 +120,55 @@ def _sqlite_query(cursor: Any, config: Config) -> tuple[Query, str | None]:
         if key is None and not _fails(cursor, f"SELECT rowid FROM {source} LIMIT 0"):  # noqa: S608
             key = "rowid"
     names = list(_schema(cursor, f"SELECT * FROM {source} AS q LIMIT 0").names)  # noqa: S608
-    kinds = ("integer", "real", "text", "blob")
+    own = ("rowid", "_rowid_", "oid") if config.query is None else ()
+    if config.key is not None and config.key.lower() not in (*map(str.lower, names), *own):
+        # SQLite takes a name in quotes that it does not know for a text.
+        raise _TableError(f"no column '{config.key}' to split by: {nearest(config.key, names)}")
     # Every value of SQLite has a type of its own, and a driver that takes a column's from its first rows stumbles over the others.
-    counts = [f"count(*) FILTER (WHERE typeof({_name(name)}) = '{kind}')" for name in names for kind in kinds]
-    found = _row(cursor, f"SELECT count(*), {', '.join(counts)} FROM {source} AS q")  # noqa: S608
-    total, seen = found[0], found[1:]
-    columns, nullable = [], []
+    total, seen = 0, list[int]()
+    for start in range(0, len(names), _COUNTED):
+        counts = [
+            f"count(*) FILTER (WHERE {test.format(name=_name(name))})"
+            for name in names[start : start + _COUNTED]
+            for test in _SQLITE_KINDS.values()
+        ]
+        total, *found = _row(cursor, f"SELECT count(*), {', '.join(counts)} FROM {source} AS q")  # noqa: S608
+        seen += found
+    columns, nullable, flags = [], [], list[str]()
+    width = len(_SQLITE_KINDS)
     for place, name in enumerate(names):
-        of_kind = seen[place * 4 : place * 4 + 4]
-        value, zero = _sqlite_value(_name(name), [kind for kind, count in zip(kinds, of_kind, strict=True) if count])
-        nullable.append(sum(of_kind) < total)
+        of_kind = dict(zip(_SQLITE_KINDS, seen[place * width : (place + 1) * width], strict=True))
+        value, zero = _sqlite_value(_name(name), [kind for kind, count in of_kind.items() if count])
+        nullable.append(sum(of_kind.values()) - of_kind["wide"] < total)
         # A null must not be what the driver meets first.
-        columns += [f"coalesce({value}, {zero})", f"{_name(name)} IS NULL"] if nullable[-1] else [value]
+        columns.append(f"coalesce({value}, {zero})" if nullable[-1] else value)
+        if nullable[-1]:
+            flags.append(f"({_name(name)} IS NULL) << {len(flags) % _FLAGS}")
+    columns += [" | ".join(f"({flag})" for flag in flags[start : start + _FLAGS]) for start in range(0, len(flags), _FLAGS)]
     order = "" if key is None else f" ORDER BY {key} NULLS FIRST"
     return Query(source, columns, names, nullable, order=order, rows=total), key
+
+
+_SQLITE_KINDS = {
+    **{kind: f"typeof({{name}}) = '{kind}'" for kind in ("integer", "real", "text", "blob")},
+    # Beyond 2^53, where not every integer is a real number of 64 bits.
+    "wide": "typeof({name}) = 'integer' AND {name} NOT BETWEEN -9007199254740992 AND 9007199254740992",
+}
 
 
 def _sqlite_value(name: str, kinds: list[str]) -> tuple[str, str]:
     """An expression of one type for a column's values, and a value of that type."""
     match kinds:
-        case ["integer"]:
+        case ["integer"] | ["integer", "wide"]:
             return name, "0"
         case ["real"] | ["integer", "real"]:
             return f"CAST({name} AS REAL)", "0.0"
+        case ["integer", "real", "wide"]:
+            text = f"CAST({name} AS TEXT)"  # of a real number, 15 digits
+            return (
+                f"CASE WHEN typeof({name}) = 'real' AND CAST({text} AS REAL) <> {name} THEN printf('%!.17g', {name}) ELSE {text} END",
+                "''",
+            )
         case ["blob"]:
             return name, "x''"
         case ["text"]:
@@ -182,8 +211,17 @@ def _postgresql_query(cursor: Any, config: Config) -> tuple[Query, int, int, str
     if len(set(names)) != len(names):
         raise _TableError("the query gives two columns of one name")
     if config.key is not None and config.key not in names:
-        raise _TableError(f"no column '{config.key}' to split by (has: {', '.join(names[:20])})")
-    columns = [_name(name) if _is_plain(schema.field(name).type) else f"{_name(name)}::text AS {_name(name)}" for name in names]
+        raise _TableError(f"no column '{config.key}' to split by: {nearest(config.key, names)}")
+    timed = [name for name in names if pa.types.is_date(kind := schema.field(name).type) or pa.types.is_timestamp(kind)]
+    far: set[str] = set()
+    for start in range(0, len(timed), _COUNTED):
+        part = timed[start : start + _COUNTED]
+        tests = [f"coalesce(bool_or({_name(name)} < '0001-01-01' OR {_name(name)} >= '10000-01-01'), false)" for name in part]
+        is_far = _row(cursor, f"SELECT {', '.join(tests)} FROM {source} AS q")  # noqa: S608
+        far |= {name for name, found in zip(part, is_far, strict=True) if found}
+    # A column with times that no calendar of Arrow or Python holds (infinity, before Christ) comes as the server's text.
+    plain = [name not in far and _is_plain(schema.field(name).type) for name in names]
+    columns = [_name(name) if own else f"{_name(name)}::text AS {_name(name)}" for name, own in zip(names, plain, strict=True)]
     key = None if config.key is None else _name(config.key)
     unique = f"count(DISTINCT {key}) = count({key}) AND count(*) - count({key}) < 2" if key else "true"
     total, size, digest, is_unique = _row(
@@ -268,15 +306,16 @@ def read(extent: Extent, config: Config, base: Path) -> Iterator[Thing]:
 
 
 def _with_nulls(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
-    """The columns under their names, null where the column behind them says so."""
-    columns, place = [], 0
-    for nullable in query.nullable:
+    """The columns under their names, null where the flags say so."""
+    columns, number = [], 0
+    flags = [batch.column(place).to_numpy(zero_copy_only=False) for place in range(len(query.names), batch.num_columns)]
+    for place, nullable in enumerate(query.nullable):
         column = batch.column(place)
         if nullable:
-            mask = batch.column(place + 1).cast(pa.bool_())
+            mask = pa.array((flags[number // _FLAGS] >> number % _FLAGS & 1).astype(np.bool_))
             column = column.take(pc.if_else(mask, None, pa.array(range(len(mask)), pa.int32())))
+            number += 1
         columns.append(column)
-        place += 1 + nullable
     return pa.RecordBatch.from_arrays(columns, names=query.names)
 
 
