@@ -359,8 +359,7 @@ def test_a_field_of_many_short_lines(tmp_path: Path, encoding: str, end: str, li
     things = read(tmp_path, content.encode(encoding), max_record_bytes=limit)
     assert kinds(things) == expected
     assert isinstance(last := things[-1], Document)
-    assert (last.text, last.offset) == (
-        "x", len(content.removesuffix("2,x\n").encode(encoding)))
+    assert (last.text, last.offset) == ("x", len(content.removesuffix("2,x\n").encode(encoding)))
 
 
 def test_nothing_behind_many_blanks_is_lost(tmp_path: Path) -> None:

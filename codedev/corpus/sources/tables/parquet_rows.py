@@ -64,9 +64,7 @@ def read(file: BinaryIO, extent: Extent, config: Config) -> Iterator[Thing]:
         packed, unpacked = _sizes(table.metadata.row_group(group))
         free = max(_FREE, config.max_ratio * packed)
         if unpacked > free:
-            yield Failure(
-                "bomb", f"rows {at:,} to {row - 1:,}: {packed:,} bytes unfold to {unpacked:,}: {_OVER}", at
-            )
+            yield Failure("bomb", f"rows {at:,} to {row - 1:,}: {packed:,} bytes unfold to {unpacked:,}: {_OVER}", at)
             continue
         made = 0
         try:
