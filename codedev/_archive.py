@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
-from codedev._files import MAX_RATIO, damage_kind, is_damage
+from codedev._files import MAX_RATIO, DamageError, damage_kind, is_damage
 
 Form = Literal["tar", "zip", "7z"]
 BLOCK = 512
@@ -28,12 +28,8 @@ _HEADER_LIMIT = 1 << 20  # bytes of a long name or of extended headers; real one
 _SCAN_BLOCK = 1 << 20
 
 
-class ArchiveError(OSError):
+class ArchiveError(DamageError):
     """A member that cannot be read; `kind` as in Refused."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class Member(NamedTuple):

@@ -193,8 +193,19 @@ MAX_RATIO = 1000  # a text of equal lines reaches 1,000 in gzip; bombs, 1,000,00
 _FREE = 64 << 20  # bytes that any stream may unfold to
 
 
-class BombError(OSError):
+class DamageError(OSError):
+    """Damage whose kind is known where it is found: a word as in Failure."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class BombError(DamageError):
     """A stream unfolds to more than its ratio allows."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("bomb", message)
 
 
 def open_decompressed(path: str, max_ratio: int = MAX_RATIO) -> BinaryIO:
@@ -290,9 +301,9 @@ class _Streams(io.RawIOBase):
 
 
 def damage_kind(error: BaseException) -> str:
-    """The kind of Failure for what `is_damage` knows: bomb, truncated or corrupt."""
-    if isinstance(error, BombError):
-        return "bomb"
+    """The kind of Failure for what `is_damage` knows: the error's own, else truncated or corrupt."""
+    if isinstance(error, DamageError):
+        return error.kind
     return "truncated" if isinstance(error, EOFError) else "corrupt"
 
 

@@ -17,7 +17,6 @@ _ATTRIBUTE = re.compile(r"""([A-Za-z][A-Za-z-]*+)\s*+=\s*+(?:"([^"]*+)"|'([^']*+
 _LANGUAGE = re.compile(r"\blang(?:uage)?-([A-Za-z0-9+#_.-]+)")
 _NO_LANGUAGES = frozenset({"none", "default", "or", "prettyprint"})
 _TICKS = re.compile(r"`+")
-_CLASS = re.compile(r"\s(?:none|prettyprint)\b")
 
 _MARKS = {"b": "**", "strong": "**", "i": "*", "em": "*", "s": "~~", "strike": "~~", "del": "~~"}
 _KEPT = frozenset({"sup", "sub", "kbd"})  # Markdown has no other way to write them

@@ -60,10 +60,6 @@ class _Item(NamedTuple):
     linear: bool = True
 
 
-def is_epub(names: Mapping[str, Any] | set[str], mimetype: bytes) -> bool:
-    return mimetype.strip().startswith(b"application/epub+zip") or CONTAINER in names
-
-
 def read(files: Mapping[str, bytes], get: Callable[[str], bytes | None], options: Options) -> Book:
     """The book in `files`; `get` gives a file of the spine that is not among them, or None. Raises MarkupError."""
     _refuse_protected(files)

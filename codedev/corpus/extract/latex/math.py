@@ -75,7 +75,6 @@ _ACTIVE = (
 )
 SLOW = _ACTIVE | COMMON | {"ifmmode", "iffalse", "iftrue"}
 _HEADINGS = frozenset({"section", "subsection", "subsubsection", "chapter", "bye", "paragraph"})
-_CLOSERS = {"$": "$", "$$": "$$", ")": "\\)", "]": "\\]"}
 
 
 class Formula(NamedTuple):

@@ -132,17 +132,7 @@ class Source:
             self.macros.skip_branch(stream, to_else=False)
         elif name in ("makeatletter", "makeatother"):
             stream.top.at = name == "makeatletter"
-        elif name in (
-            "IfBooleanTF",
-            "IfBooleanT",
-            "IfBooleanF",
-            "IfNoValueTF",
-            "IfNoValueT",
-            "IfNoValueF",
-            "IfValueTF",
-            "IfValueT",
-            "IfValueF",
-        ):
+        elif name in _XPARSE_TESTS:
             self._xparse_test(name)
         elif name in ("IfFileExists", "InputIfFileExists"):
             self._if_file_exists(name)
@@ -273,8 +263,10 @@ _BEGIN = re.compile(r"\\begin\s*\{([^{}]*)\}")
 _NOTHING = frozenset(
     {"global", "long", "outer", "protected", "relax", "protect", "unless", "expandafter", "noexpand", "BooleanTrue", "BooleanFalse"}
 )
+_XPARSE_TESTS = frozenset(f"If{what}{branches}" for what in ("Boolean", "NoValue", "Value") for branches in ("TF", "T", "F"))
 COMMON = (
     names.DEFINITIONS
+    | _XPARSE_TESTS
     | names.INPUTS
     | names.THEOREM_DEFINITIONS
     | _NOTHING
@@ -292,15 +284,6 @@ COMMON = (
             "endinput",
             "ExplSyntaxOn",
             "catcode",
-            "IfBooleanTF",
-            "IfBooleanT",
-            "IfBooleanF",
-            "IfNoValueTF",
-            "IfNoValueT",
-            "IfNoValueF",
-            "IfValueTF",
-            "IfValueT",
-            "IfValueF",
             "ifdef",
             "ifundef",
             "@ifundefined",

@@ -46,7 +46,6 @@ _ROW = 64  # bytes that a row counts for beside its values, so that empty ones c
 _FREE = 64 << 20  # bytes that any row group may unfold to
 _TEXTS = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view())
 _ODD = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what hostile values raise on their way to Python
-_REPO = ("max_stars_repo_", "max_issues_repo_", "max_forks_repo_")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("content", "code", "text", "file_content"),
     "path": (

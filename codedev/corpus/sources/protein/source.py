@@ -262,8 +262,7 @@ def _chunks(stream: BinaryIO, extent: Extent, limit: int) -> Iterator[_Chunk | F
         except Exception as error:
             if not is_damage(error):
                 raise
-            kind = error.kind if isinstance(error, ArchiveError) else damage_kind(error)
-            yield Failure(kind, f"the file is damaged: {error}", begin, raw=prefix or bytes(held[:256]))
+            yield Failure(damage_kind(error), f"the file is damaged: {error}", begin, raw=prefix or bytes(held[:256]))
             return
         held += block
         if at == 0 and held == b"\xef\xbb\xbf":

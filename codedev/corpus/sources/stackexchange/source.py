@@ -359,7 +359,7 @@ def _failure(damage: Damage, content: _Content) -> Failure:
 
 
 def _damaged(error: Exception, member: str | None) -> Failure:
-    return Failure(error.kind if isinstance(error, _archive.ArchiveError) else damage_kind(error), str(error), 0, member)
+    return Failure(damage_kind(error), str(error), 0, member)
 
 
 def _not_read(content: _Content, evidence: dict[str, object]) -> Drop:
