@@ -20,9 +20,9 @@ import yaml
 from codedev import __version__
 from codedev._errors import ExpectationError, InputError, RunError
 from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, read_json, sweep, write_json, write_text
-from codedev.corpus import join
+from codedev.corpus import guard, join
 from codedev.corpus.dedup import find_duplicates
-from codedev.corpus.engines.local import Run, engine
+from codedev.corpus.engines.local import Lost, Run, engine
 from codedev.corpus.join import Written
 from codedev.corpus.judge import judge_unit
 from codedev.corpus.plan import Plan, make_plan, read_plan
@@ -30,7 +30,7 @@ from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
-from codedev.corpus.unit import Context, Unit, filters
+from codedev.corpus.unit import Context, Unit, filters, poisoned_path, score_key
 from codedev.corpus.write import Placed, part_facts, write_unit
 from codedev.kernels import warm
 
@@ -39,11 +39,20 @@ PARTS = ("documents", "dropped", "errors")
 
 
 def build(
-    recipe: CorpusRecipe, base: Path, out: Path, *, workers: int = 1, memory: int = 4 << 30, progress: Progress = no_progress
+    recipe: CorpusRecipe,
+    base: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    isolated: bool | None = None,
+    memory: int = 4 << 30,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Build the corpus and return its manifest.
 
     `base` is the folder that relative input paths start from, `memory` a bound in bytes on what the barriers hold.
+    With more than one worker, or where `isolated` says so, records are read in processes that one that hangs or crashes may cost; a
+    single worker is this process otherwise, where a debugger sees everything and nothing guards it.
     Raises InputError, RunError, and ExpectationError after a complete run that breaks its `expect:`.
     """
     _check_out(out)
@@ -60,7 +69,7 @@ def build(
             (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
             write_text(out / "recipe.yaml", resolved)
             warm()
-            with engine(workers) as run:
+            with engine(workers, isolated=isolated) as run:
                 manifest = _build(context, plan, run, memory, progress, events)
             manifest |= {"identity": identity}
             _check_balance(manifest)
@@ -111,7 +120,7 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
     names = [source.name for source in context.recipe.sources]
     waterfall: dict[str, dict[str, Counter[str]]] = {name: {} for name in names}
 
-    scored = _score(context, plan, run, progress, waterfall)
+    scored = _score(context, plan, run, progress, events, waterfall)
     events.log("scored", units=len(scored))
     judged = _judge(context, scored, run, progress, waterfall)
     events.log("judged")
@@ -147,14 +156,14 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
 
 
 def _score(
-    context: Context, plan: Plan, run: Run, progress: Progress, waterfall: dict[str, dict[str, Counter[str]]]
+    context: Context, plan: Plan, run: Run, progress: Progress, events: Events, waterfall: dict[str, dict[str, Counter[str]]]
 ) -> dict[tuple[int, int], tuple[str, int]]:
     """(source, number) -> (key, rows) of every unit: those of the plan, and those in which pieces of theirs come together."""
     scored: dict[tuple[int, int], tuple[str, int]] = {}
     written: dict[tuple[int, int], dict[str, Written]] = {}
 
     def finished(units: Iterable[Unit]) -> Iterator[dict[str, Any]]:
-        for place, receipt in run(partial(_score_one, context), units):
+        for place, receipt in run(partial(_score_one, context), units, _lost(context, events)):
             scored[place] = (receipt["key"], receipt["rows"])
             written[place] = {number: Written(*facts) for number, facts in receipt["pieces"].items()}
             _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
@@ -164,7 +173,7 @@ def _score(
     progress("read", 0, plan.bytes)
     for receipt in finished(read_plan(plan.path)):
         done += receipt["bytes_in"]
-        progress("read", done, plan.bytes)
+        progress("read", done, plan.bytes, _given_up(waterfall))
     for number, source in enumerate(context.recipe.sources):
         for round_ in range(rounds(source)):
             places = sorted(place for place in written if place[0] == number)
@@ -179,6 +188,30 @@ def _score(
 def _score_one(context: Context, unit: Unit) -> tuple[tuple[int, int], dict[str, Any]]:
     receipt = score_unit(context, unit)
     return (unit.source, unit.number), {name: receipt[name] for name in ("key", "rows", "counts", "bytes_in", "pieces")}
+
+
+def _lost(context: Context, events: Events) -> Lost:
+    """What is done about a unit whose worker died: the record at fault is given up and the unit is done again. RunError where none is."""
+    killed: dict[tuple[int, int], guard.Death] = {}
+
+    def lost(unit: Unit, death: guard.Death) -> None:
+        place = (unit.source, unit.number)
+        config = context.recipe.sources[unit.source]
+        extent = unit.extents[death.record.extent] if death.record and unit.extents else None
+        facts = {"source": config.name, "file": extent and extent.name, "offset": death.offset}
+        events.log("lost_worker", **facts, kind=death.kind, detail=death.detail)
+        if guard.poison(poisoned_path(context, score_key(context, unit)), config, death, killed.get(place)):
+            killed.pop(place, None)
+        else:
+            killed[place] = death
+
+    return lost
+
+
+def _given_up(waterfall: dict[str, dict[str, Counter[str]]]) -> str:
+    """A word for who watches."""
+    lost = sum(stages["read"][f"error.{kind}"] for stages in waterfall.values() if "read" in stages for kind in guard.KINDS)
+    return f"{lost:,} {'record' if lost == 1 else 'records'} given up: see `timeout`, `memory`, `crash` under errors/" if lost else ""
 
 
 def _judge(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from codedev._errors import RunError
+from codedev.corpus import guard
 from codedev.corpus.document import DOCUMENT, ERROR, ORIGIN, RAW_PREFIX
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources import DEFAULT_KIND, module_of
@@ -43,7 +44,9 @@ class Reader:
 
     def batches(self, extents: Iterable[Extent], drain: Callable[[], None] | None = None) -> Iterator[pa.RecordBatch]:
         """`drain` is called whenever BATCH_ROWS drops and failures have gathered: it should take them."""
-        return self._batches(((e, thing) for e in extents for thing in self._module.read(e, self._config, self._base)), drain)
+        return self._batches(
+            ((e, thing) for e in guard.numbered(extents) for thing in self._module.read(e, self._config, self._base)), drain
+        )
 
     def gathered(
         self, number: int, groups: Iterable[tuple[str, list[Piece]]], drain: Callable[[], None] | None = None

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import xxhash
 
 from codedev._run import read_receipt, write_receipt
+from codedev.corpus import guard
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import ERROR
 from codedev.corpus.join import PieceWriter, groups
 from codedev.corpus.parts import PartWriter
 from codedev.corpus.records import Reader
-from codedev.corpus.unit import DROPPED_PART, IDENTITY, SCORED, Context, Unit, score_key, scoring_stages
+from codedev.corpus.unit import DROPPED_PART, IDENTITY, SCORED, Context, Unit, poisoned_path, score_key, scoring_stages
 from codedev.kernels.squeeze import squeeze
 
 
@@ -29,11 +30,17 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     if receipt := read_receipt(receipt_path):
         return receipt
     pieces = PieceWriter(stem)
-    reader = Reader(context.recipe.sources[unit.source], context.base, pieces.add)
+    config = context.recipe.sources[unit.source]
+    reader = Reader(config, context.base, pieces.add)
     stages = scoring_stages(context.recipe)
     changed: Counter[str] = Counter()  # what normalisation rewrote
     paths = [stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")]
-    with PartWriter(paths[0], SCORED) as documents, PartWriter(paths[1], DROPPED_PART) as dropped, PartWriter(paths[2], ERROR) as errors:
+    with (
+        guard.limits(config, poisoned_path(context, key)),
+        PartWriter(paths[0], SCORED) as documents,
+        PartWriter(paths[1], DROPPED_PART) as dropped,
+        PartWriter(paths[2], ERROR) as errors,
+    ):
 
         def drain() -> None:
             for batch in reader.drop_batches():

@@ -106,4 +106,5 @@ class SourceConfig(Model):
     kind: str | None = None  # overrides the kind that the source gives its documents
     licence: str | None = None  # SPDX expression for documents whose own licence is unknown
     max_record_bytes: int = Field(default=64 << 20, gt=0, lt=1 << 31)  # a larger record becomes an error row `too_large`
+    max_record_seconds: float = Field(default=30, gt=0)  # CPU time of a page; one that takes more becomes an error row `timeout`
     max_ratio: int = Field(default=1000, gt=1)  # bytes that one byte may unfold to; past 64 MiB, a stream of more ends in an error `bomb`

@@ -4,6 +4,7 @@ A unit goes through three passes, each with a receipt:
 
     score   raw records -> normalised, scored documents      .work/scored/<key>.parquet, .dropped.parquet, .errors.parquet
             and pieces that meet in units of their own       .work/scored/<key>.<round>.<run>.pieces
+            records that cost their worker                   .work/scored/<key>.poisoned
     judge   score columns -> a reason to drop, or none       .work/judged/<key>.parquet; the text is not read
     write   scored + judged + what the barriers found        the parts of the corpus
 
@@ -88,6 +89,11 @@ def score_key(context: Context, unit: Unit) -> str:
     return content_key(
         __version__, source.model_dump(mode="json", exclude={"paths"}), module_of(source.type).VERSION, versions, extents, unit.span
     )
+
+
+def poisoned_path(context: Context, key: str) -> Path:
+    """Where the records are listed that have cost the scoring of the unit a worker (see guard.py)."""
+    return context.work / "scored" / f"{key}.poisoned"
 
 
 def judge_key(context: Context, scored: str) -> str:

@@ -1,83 +1,182 @@
 """The local engine: tasks on N processes of this machine.
 
-It places tasks and carries their descriptors, never data. At most 2 tasks a worker are in flight, so that a plan of millions of units is
-streamed. One worker means this process. Workers end with their parent, also when that is killed, so that none writes beside the next run.
+It places tasks and carries their descriptors, never data. A worker has one task at a time and gets the next the moment its result is
+there (0.1 ms later), so that a plan of millions of units is streamed and the last ones are shared out evenly. A worker that dies is
+replaced; whether its task is tried again is the caller's to say. Workers end with their parent, also when that is killed and they are
+deep in native code, so that none writes beside the next run. Starting one takes 0.7 s. Without workers, tasks run in this process.
 """
 
 from __future__ import annotations
 
-import concurrent.futures as futures
 import contextlib
+import copy
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
 
-from codedev._errors import RunError
+from codedev._errors import CodedevError, RunError
+from codedev.corpus import guard
 
 Task = Callable[[Any], Any]
-Run = Callable[[Task, Iterable[Any]], Iterator[Any]]  # results in order of completion
+Lost = Callable[[Any, guard.Death], None]  # the argument whose worker died, and how: raises, or returns to have it tried again
+
+
+class Run(Protocol):
+    def __call__(self, task: Task, arguments: Iterable[Any], lost: Lost | None = None) -> Iterator[Any]:
+        """`task(argument)` for each argument, in order of completion. `task` must be importable."""
 
 
 @contextlib.contextmanager
-def engine(workers: int) -> Iterator[Run]:
-    """A function that runs `task(argument)` for each argument and yields the results as they come. `task` must be importable."""
-    if workers == 1:
-        yield lambda task, arguments: map(task, arguments)
+def engine(workers: int, *, isolated: bool | None = None) -> Iterator[Run]:
+    """What runs tasks on `workers` processes. `isolated=False`: in this one, without a guard, as a debugger wants it; that is also what
+    one worker means unless `isolated=True` asks for a process of its own, which a hang or a crash may cost."""
+    if not (workers > 1 if isolated is None else isolated):
+        yield _run_here
         return
-    others = set(multiprocessing.active_children())
-    # spawn: a fork of a process with threads (Arrow, polars, progress bars) can deadlock
-    pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),))
+    pool: set[_Worker] = set()
+
+    def run(task: Task, arguments: Iterable[Any], lost: Lost | None = None) -> Iterator[Any]:
+        return _run(pool, workers, task, arguments, lost)
+
     try:
-        yield lambda task, arguments: _run(pool, 2 * workers, task, arguments)
+        yield run
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()  # what it was writing stays under a temporary name; waiting for its unit could take a minute
+        for worker in pool:
+            worker.process.kill()  # what it was writing stays under a temporary name; waiting for its unit could take a minute
         raise
-    pool.shutdown()
-
-
-def _run(pool: futures.ProcessPoolExecutor, window: int, task: Task, arguments: Iterable[Any]) -> Iterator[Any]:
-    waiting: set[futures.Future[Any]] = set()
-    source = iter(arguments)
-    try:
-        while True:
-            while len(waiting) < window and (argument := next(source, None)) is not None:
-                waiting.add(_submit(pool, task, argument))
-            if not waiting:
-                return
-            done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool:
-        raise RunError(
-            "a worker process was killed, most likely for want of memory. Run the same command again with fewer --workers: "
-            "finished work is kept"
-        ) from None
-
-
-def _submit(pool: futures.ProcessPoolExecutor, task: Task, argument: Any) -> futures.Future[Any]:
-    """Workers start here, and inherit that SIGINT is held back: Ctrl-C is the parent's to handle, from their first moment on."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(task, argument)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for worker in pool:
+            worker.connection.close()  # an idle worker ends by that
+        for worker in pool:
+            worker.process.join()
 
 
-def _start_worker(parent: int) -> None:
-    """One thread for each library in each worker, and an end when the parent's end comes."""
+def _run_here(task: Task, arguments: Iterable[Any], lost: Lost | None = None) -> Iterator[Any]:
+    return map(task, arguments)
+
+
+def _run(pool: set[_Worker], size: int, task: Task, arguments: Iterable[Any], lost: Lost | None) -> Iterator[Any]:
+    source = iter(arguments)
+    again: deque[Any] = deque()
+    busy: dict[Connection, _Worker] = {}
+    results: list[Any] = []
+    looked = time.monotonic()
+    while True:
+        while len(busy) < size and (argument := again.popleft() if again else next(source, None)) is not None:
+            worker = next((worker for worker in pool if worker.connection not in busy), None) or _Worker()
+            pool.add(worker)
+            worker.give(task, argument)
+            busy[worker.connection] = worker
+        yield from results
+        if not busy:
+            return
+        results = []
+        for connection in wait(list(busy), guard.LOOK_SECONDS):
+            worker = busy.pop(connection)  # type: ignore[call-overload]  # what went in comes out
+            try:
+                answer = worker.connection.recv()
+            except (EOFError, ConnectionError):
+                pool.discard(worker)
+                death = worker.death()
+                if lost is None:
+                    raise RunError(guard.ended(death)) from None
+                lost(worker.argument, death)
+                again.append(worker.argument)
+            else:
+                results.append(_result(*answer))
+        if time.monotonic() - looked >= guard.LOOK_SECONDS:
+            looked = time.monotonic()
+            for worker in busy.values():
+                worker.look()
+
+
+def _result(result: Any, error: Exception | None, trace: str) -> Any:
+    if error is None:
+        return result
+    if not isinstance(error, CodedevError):
+        error.add_note(f"in a worker:\n{trace}")
+    raise error
+
+
+class _Worker:
+    """A process, the pipe to it, its note, and the argument it has."""
+
+    def __init__(self) -> None:
+        # spawn: a fork of a process with threads (Arrow, polars, progress bars) can deadlock
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        note = context.RawArray("q", guard.NOTE_FIELDS)
+        self.process = context.Process(target=_work, args=(theirs, note, os.getpid()), daemon=True)
+        self.argument: Any = None
+        # Inherited from their first moment on: Ctrl-C is the parent's to handle.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        assert self.process.pid
+        self._watch = guard.Watch(self.process.pid, note)
+
+    def give(self, task: Task, argument: Any) -> None:
+        self.argument = argument
+        with contextlib.suppress(ConnectionError):  # it has died: the end of the pipe will tell
+            self.connection.send((task, argument))
+
+    def look(self) -> None:
+        if self._watch.look():
+            self.process.kill()
+
+    def death(self) -> guard.Death:
+        self.connection.close()
+        self.process.join()
+        return self._watch.death(self.process.exitcode)
+
+
+# --- in the worker
+
+
+def _work(connection: Connection, note: guard.Note, parent: int) -> None:
+    _settle(parent)
+    guard.keep_note(note)
+    done: tuple[Any, Exception | None, str]
+    with contextlib.suppress(EOFError, OSError):  # the parent has gone or needs no more
+        while True:
+            task, argument = connection.recv()
+            try:
+                done = (task(argument), None, "")
+            except Exception as error:
+                done = (None, _portable(error), traceback.format_exc())
+            connection.send(done)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one like it where it cannot be made again on the other side."""
+    try:
+        return copy.copy(error)
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _settle(parent: int) -> None:
+    """One thread for each library, and an end when the parent's end comes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: native code that holds the GIL lets no thread look
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ.update(POLARS_MAX_THREADS="1", OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
     import pyarrow as pa
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
