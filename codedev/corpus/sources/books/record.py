@@ -10,7 +10,7 @@ import orjson
 
 from codedev.corpus import encoding
 from codedev.corpus.document import RAW_PREFIX, meta_json, position_id
-from codedev.corpus.extract import html, markup, paragraphs
+from codedev.corpus.extract import charset, markup, paragraphs
 from codedev.corpus.extract.blocks import MarkupError
 from codedev.corpus.extract.book import about as book_about
 from codedev.corpus.extract.book import asciidoc, epub, gutenberg, tei
@@ -70,7 +70,7 @@ def content(data: bytes, where: Where, config: Config) -> Iterator[Record]:
 
 
 def _markup(data: bytes, where: Where, config: Config) -> Iterator[Record]:
-    source = markup.decode(data) if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml") else html.decode(data, None, markup=True)[0]
+    source = markup.decode(data) if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml") else charset.decode(data, None, markup=True)[0]
     kind, root_name = books_kind.markup_kind(source)
     if kind in ("other_format", "not_a_book"):
         yield where.drop(kind, seen=root_name)
