@@ -166,7 +166,9 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
     broken: ExpectationError | None = None
     try:
         with watch(quiet=quiet or as_json) as progress:
-            manifest = build(loaded, recipe.resolve().parent, out, workers=workers or _default_workers(), memory=memory, progress=progress)
+            manifest = build(
+                loaded, recipe.resolve().parent, out, workers=workers or _default_workers(), memory=memory, progress=progress, isolated=True
+            )
     except ExpectationError as error:  # the corpus is complete: show it, then say what is broken
         broken, manifest = error, read_json(out / "manifest.json")
     if as_json:
@@ -221,6 +223,121 @@ def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: b
         note(f"no documents: {printable(first_loss)}. --dropped shows every record that became none")
     words = {"rows_in": "records", "rows_out": "documents"}
     note(", ".join(f"{words.get(name, name).replace('.', ' ')} {count:,}" for name, count in preview.counts.items()) or "no records")
+
+
+@corpus.command("extract")
+@click.argument("where", metavar="WHERE")
+@click.option("--warc", metavar="FILE", default=None, help="The archive that holds the page; WHERE is then its URL.")
+@click.option("--url", default=None, help="Which page of an archive; of a page alone, where it was found.")
+@click.option("--offset", type=click.IntRange(0), default=None, help="The archive's record that starts at this byte; also WHERE#BYTE.")
+@click.option("--record", type=click.IntRange(1), default=None, help="The archive's record with this number.")
+@click.option("--blocks", is_flag=True, help="Instead of the text: every block, kept (K) or dropped (d), its score and why.")
+@click.option("--page", "page_file", type=_PATH, metavar="FILE", default=None, help="Write all of it as a page to open in a browser.")
+@click.option("--extract", type=click.Choice(["main", "all"]), default="main", show_default=True, help="Main content, or all visible text.")
+@click.option("--charset", metavar="LABEL", default=None, help="The charset that the transport named, where the page does not say.")
+@click.option("--extractor", type=click.Choice(["codedev", "trafilatura"]), default="codedev", show_default=True, help="What extracts.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Pages of an archive that are listed.")
+@_JSON
+def corpus_extract(
+    where: str,
+    warc: str | None,
+    url: str | None,
+    offset: int | None,
+    record: int | None,
+    blocks: bool,
+    page_file: Path | None,
+    extract: Any,
+    charset: str | None,
+    extractor: Any,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """See what is taken out of one page: its text as Markdown on stdout, what it says of itself on stderr.
+
+    WHERE is a file of HTML, its URL, `-` for standard input, or a WARC or ARC archive, each compressed or not. An archive without --url,
+    --offset or --record lists its first pages.
+
+    \b
+    Example: codedev corpus extract page.html > page.md
+             codedev corpus extract page.html --blocks
+             codedev corpus extract crawl.warc.gz --url https://example.org/ --page why.html
+             codedev corpus extract https://example.org/ --warc crawl.warc.gz
+    """
+    from codedev._run import write_text
+    from codedev._terminal import note
+    from codedev.corpus.extract.charset import known
+    from codedev.corpus.page import find, html, terminal, view
+
+    if charset and not known(charset):
+        raise click.UsageError(
+            f"--charset {printable(charset)}: no charset of the web goes by this name; write utf-8, windows-1252 or shift_jis"
+        )
+    if extractor != "codedev" and blocks:
+        raise click.UsageError(f"--blocks goes with codedev's extractor: {extractor} names no blocks")
+    if warc is not None:
+        if url is not None:
+            raise click.UsageError("with --warc, WHERE is the URL: leave out --url")
+        where, url = warc, where
+    where, offset = find.with_offset(where, offset)
+    wanted = find.Wanted(url, offset, record)
+    if sum(one is not None for one in (wanted.url, offset, record)) > 1:
+        raise click.UsageError("--url, --offset and --record each name a page: give one of them")
+    found = find.page(where, wanted, limit)
+    if isinstance(found, list):
+        if as_json:
+            _print([entry._asdict() for entry in found])
+            return
+        terminal.show_pages(found)
+        told = "its first" if len(found) == limit else "it holds"
+        note(f"{told} {len(found):,} pages. See one: codedev corpus extract {printable(where)} --record {found[0].record}")
+        return
+    seen = view.view(found, extract, charset, extractor, explained=blocks or as_json or page_file is not None)
+    if page_file is not None:
+        write_text(page_file, html.render(seen))
+    if as_json:
+        _print(view.as_json(seen))
+        return
+    terminal.show_facts(seen)
+    if blocks:
+        terminal.show_blocks(seen)
+    elif page_file is not None:
+        print(page_file)
+    else:
+        terminal.show_text(seen)
+
+
+@corpus.command("learn-extractor")
+@click.option("--data", type=_PATH, required=True, help="The folder of the sets of marked pages.")
+@click.option("--out", type=_PATH, required=True, help="The model file that is written.")
+@click.option("--folds", type=click.IntRange(0), default=10, show_default=True, help="Models to score the pages by; 0 = no scores.")
+@click.option("--folds-out", type=_PATH, metavar="DIR", default=None, help="Keep those models too, as DIR/fold-N.npz.")
+@_JSON
+@_QUIET
+def corpus_learn_extractor(data: Path, out: Path, folds: int, folds_out: Path | None, as_json: bool, quiet: bool) -> None:
+    """Learn again which blocks of a page are its content, from pages that people marked.
+
+    The same pages give the same file. Each page is scored by a model that saw no page of its site.
+
+    \b
+    Example: codedev corpus learn-extractor --data .data/web --out content_model.npz
+    """
+    from codedev._terminal import print_table, watch
+    from codedev.corpus.page.learn import learn
+
+    if folds == 1 or (folds_out is not None and not folds):
+        raise click.UsageError("--folds 1 leaves no page to learn from: give 0, or 2 and more" if folds else "--folds-out needs --folds")
+    with watch(quiet=quiet or as_json) as progress:
+        result = learn(data, out, folds, folds_out, progress)
+    if as_json:
+        _print(result)
+        return
+    rows = [
+        [name, *(f"{score[key]:.4f}" for key in ("f1", "precision", "recall")), score["pages"]] for name, score in result["scores"].items()
+    ]
+    if rows:
+        print_table(f"Scores of pages whose site the model did not see, {folds} folds", ["set", "F1", "precision", "recall", "pages"], rows)
+    print_table("What the model asks for most", ["feature", "questions"], [list(pair.values()) for pair in result["asked"]])
+    print(f"{out}: learnt from {result['blocks']:,} blocks of {sum(result['sets'].values()):,} pages")
 
 
 @corpus.command("report")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import random
@@ -25,7 +26,16 @@ from codedev.corpus.sources.web import source as web
 from codedev.corpus.sources.web import warc, warc_stream
 
 Thing = Document | Drop | Failure
-HTML = b"<html><head><title>T</title></head><body><p>A paragraph that says something about %s, in words.</p></body></html>"
+# Long enough to be taken for content whatever the model has learnt.
+MORE = (
+    "The harbour lies in the north of the town, where the river meets the sea, and ships have come here since the bridge was built. "
+    "Most of them bring wood and salt, and they leave again with the tide in the morning."
+)
+HTML = (
+    b"<html><head><title>T</title></head><body><p>A paragraph that says something about %s, in words. "
+    + MORE.encode()
+    + b"</p></body></html>"
+)
 
 
 def extents(path: Path, unit_bytes: int = 1 << 40, **keys: object) -> list[Extent]:
@@ -259,6 +269,9 @@ def test_a_damaged_member_costs_no_other_record(tmp_path: Path) -> None:
         hurt = bytearray(stored[victim])
         at = noise.randrange(10, len(hurt))  # behind the member's header, whose bytes may not matter
         hurt[at] ^= 1 << noise.randrange(8)
+        with contextlib.suppress(OSError, EOFError, zlib.error):
+            if gzip.decompress(hurt) == records[victim]:
+                continue  # a bit behind the end of the deflated data, which says nothing
         path = write(tmp_path / "w", b"".join([*stored[:victim], bytes(hurt), *stored[victim + 1 :]]))
         things = read(path)
         assert [getattr(thing, "id", "failed") for thing in things] == [*ids[:victim], "failed", *ids[victim + 1 :]]
@@ -386,7 +399,9 @@ def test_encoded_bodies_are_decoded(tmp_path: Path) -> None:
     ]
     things = read(write(tmp_path / "w", b"".join(record(n, block) for n, block in enumerate(bodies))))
     assert kinds(things) == ["document"] * len(bodies)
-    assert {thing.text for thing in things if isinstance(thing, Document)} == {"A paragraph that says something about encodings, in words."}
+    assert {thing.text for thing in things if isinstance(thing, Document)} == {
+        f"A paragraph that says something about encodings, in words. {MORE}"
+    }
     assert not any("truncated" in thing.meta for thing in things if isinstance(thing, Document))
 
 
@@ -489,10 +504,10 @@ def test_a_file_that_vanishes_is_a_failure_and_a_missing_path_an_error(tmp_path:
 
 def test_a_fragment_is_a_page_by_its_name(tmp_path: Path) -> None:
     """A file without doctype or html tag is told from plain text by its name alone."""
-    text = b"Some <b>bold</b> words of a fragment that starts with plain text and goes on for a while.<p>And more of it.</p>"
+    text = f"Some <b>bold</b> words of a fragment that starts with plain text. {MORE}<p>And more of it. {MORE}</p>".encode()
     for name in ("page.html", "notes.txt"):
         (tmp_path / name).write_bytes(text)
     config = web.Config(name="w", type="web", paths=("*",))
     records = [record for extent in web.plan(config, tmp_path, 1 << 20) for record in web.read(extent, config, tmp_path)]
     assert [type(record).__name__ for record in records] == ["Drop", "Document"]
-    assert "bold words of a fragment" in records[1].text
+    assert "words of a fragment that starts" in records[1].text

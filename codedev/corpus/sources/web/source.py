@@ -7,8 +7,8 @@ metadata (see `wat.py`); with `urls`, they pass lists of URLs first (see `url_fi
 
 `origin.offset` is where the record lies in the file as stored. In an archive compressed as one stream it lies in the decompressed
 stream, and `meta` says `"stream": "decompressed"`. Cost: 30 to 40 MB of raw records a second and core, most of it extraction, 110 to
-170 with `extract: none`; framing alone is given in `warc.py`. Not read: WARC-Segment continuations, archives inside of records,
-frames, scripts.
+170 with `extract: none`; framing alone is given in `warc.py`. A record that hangs or crashes what reads it costs its worker (guard.py).
+Not read: WARC-Segment continuations, archives inside of records, frames, scripts.
 """
 
 from __future__ import annotations
@@ -19,36 +19,76 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import orjson
+from pydantic import Field, field_validator, model_validator
 
 from codedev import _files
+from codedev._errors import nearest
+from codedev._recipe import Model
 from codedev._remote import ChangedError
+from codedev.corpus import guard
 from codedev.corpus.document import RAW_PREFIX, meta_json, position_id
-from codedev.corpus.extract import html, page_rights
+from codedev.corpus.extract import charset, extractors, html, page_kind, page_rights
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources.web import url_filter, warc, warc_http, warc_stream, wat
 from codedev.corpus.sources.web.format import Format, content, identify, is_fragment, mime
 
-VERSION = 2
+VERSION = 3
+
+
+class PageKinds(Model):
+    """Which kinds of page become documents: those of `keep`, or all but those of `drop`."""
+
+    keep: tuple[str, ...] | None = Field(default=None, min_length=1)
+    drop: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    @field_validator("keep", "drop")
+    @classmethod
+    def _check_names(cls, kinds: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for kind in kinds or ():
+            if kind not in page_kind.KINDS:
+                raise ValueError(f"unknown kind of page '{kind}': {nearest(kind, page_kind.KINDS)}")
+        return kinds
+
+    @model_validator(mode="after")
+    def _check_one(self) -> PageKinds:
+        if (self.keep is None) == (self.drop is None):
+            raise ValueError("give either `keep` or `drop`, a list of kinds")
+        return self
+
+    def unwanted(self, kind: str | None) -> bool:
+        """`kind`: None where nothing tells it."""
+        return kind not in self.keep if self.keep is not None else kind in (self.drop or ())
 
 
 class Config(SourceConfig):
     type: Literal["web"] = "web"
     extract: Literal["main", "all", "none"] = "main"  # main content, all visible text, or the HTML itself
+    extractor: extractors.Name = "codedev"  # trafilatura: for `extract: main` alone
+    page_kinds: PageKinds | None = None  # null = all
     wat: tuple[str, ...] = ()  # WAT files about the same pages: what they say goes to meta
     urls: url_filter.UrlFilter | None = None  # lists of domains, URLs and words, to block or to allow
     robots: Literal["ignore", "respect"] = "ignore"  # respect: drop what its page reserves from robots or text and data mining
+
+    @model_validator(mode="after")
+    def _check_extraction(self) -> Config:
+        if self.extractor == "trafilatura" and self.extract != "main":
+            raise ValueError(f"`extractor: trafilatura` knows `extract: main` alone, not `{self.extract}`")
+        if self.page_kinds and self.extract == "none":
+            raise ValueError("`page_kinds` needs the text of pages: with `extract: none` no kind is known")
+        return self
 
 
 # --- plan
 
 
 def plan(config: Config, base: Path, unit_bytes: int) -> Iterator[Extent]:
-    """One extent a file; archives larger than `unit_bytes` are cut where records start."""
+    """One extent a file; archives larger than `unit_bytes` are cut where records start. MissingExtraError without the extractor."""
     lists = url_filter.digest(config.urls, base) if config.urls else None
+    extractor = None if config.extract == "none" else extractors.version(config.extractor)
     metadata = dict.fromkeys(found.path for found in _files.expand(config.wat, base))
     for found in _files.expand(config.paths, base):
         if found.path not in metadata:
-            yield from _plan_file(found, config, unit_bytes, {"lists": lists})
+            yield from _plan_file(found, config, unit_bytes, {"lists": lists, "extractor": extractor})
     for found in _files.expand(config.wat, base):
         yield from _plan_file(found, config, unit_bytes, {"wat": True})
 
@@ -124,7 +164,7 @@ def _read(
                 elif context.get("wat"):
                     yield _from_metadata(found, extent, config)
                 else:
-                    page = _from_record(found, extent, config, check)
+                    page = guard.guarded(found.offset, found.block, _from_record, found, extent, config, check)
                     yield wat.page_piece(wat.key_of(found.fields), page) if config.wat and isinstance(page, Document) else page
         case "html":
             yield _from_file(file, extent, form, config)
@@ -240,13 +280,16 @@ def _page(
         return _drop(origin, "empty_text", {"bytes": len(body)}, meta)
     if declared not in _MAYBE_PAGES or not (as_html or as_text):
         return _drop(origin, "not_html", {"content_type": content_type or None, "seen": seen}, meta)
-    hint, licence, robots = warc_http.charset(content_type), said.licence, said.robots
+    hint, licence, robots, kind = warc_http.charset(content_type), said.licence, said.robots, None
     if as_html:
         try:
-            page = html.html_as_it_is(body, hint) if config.extract == "none" else html.html_to_text(body, hint, config.extract)
+            if config.extract == "none":
+                page = html.html_as_it_is(body, hint)
+            else:
+                page = extractors.extractor(config.extractor)(body, hint, config.extract, origin.url)
         except html.PageError as error:
             return Failure("bad_html", str(error), origin.offset, raw=body[:RAW_PREFIX])
-        text = page.text
+        text, kind = page.text, page.kind
         meta.update(page.meta)
         told = page.meta.get("robots")
         robots = sorted({*robots, *(told if isinstance(told, list) else [])})
@@ -256,11 +299,13 @@ def _page(
         if len(marked) == 2:
             meta["licence_links"] = marked
     else:
-        text, meta["charset"], replaced = html.decode(body, hint)
+        text, meta["charset"], replaced = charset.decode(body, hint)
         meta["replaced"] = replaced or None
     meta["robots"] = robots or None
     if config.robots == "respect" and (directive := page_rights.reserved(robots)):
         return _drop(origin, "robots", {"directive": directive}, meta)
+    if config.page_kinds and config.page_kinds.unwanted(kind):
+        return _drop(origin, "page_kind", {"kind": kind or "unknown"}, meta)
     if not text.strip():
         return _drop(origin, "empty_text", {"bytes": len(body)}, meta)
     return Document(
@@ -284,7 +329,8 @@ def _from_file(file: BinaryIO, extent: Extent, form: Format, config: Config) -> 
     if len(body) > config.max_record_bytes:
         return Failure("too_large", f"the page has more bytes than max_record_bytes={config.max_record_bytes}", 0, raw=body[:RAW_PREFIX])
     origin = _Origin(position_id(extent.hash, 0), 0, len(body), None)
-    return _page(body, "text/html", origin, None, _stream_meta(0 if form.codec else None), page_rights.Rights(None, [], []), config)
+    meta, said = _stream_meta(0 if form.codec else None), page_rights.Rights(None, [], [])
+    return guard.guarded(0, body, _page, body, "text/html", origin, None, meta, said, config)
 
 
 def _other(file: BinaryIO, extent: Extent, form: Format, config: Config) -> Drop | Failure:
