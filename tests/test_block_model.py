@@ -308,25 +308,30 @@ def test_a_table_is_kept_or_dropped_whole() -> None:
     assert found["c1"] == (True, "table")
     assert found["a1"] == (True, "score")
     assert found["outside"] == (False, "score")  # behind the table, though in the element that the table is in
-    found = chosen(f"<div><p>{LONG}</p>{table}outside</div>", {"content": 0.9, "a": 0.9, "b": 0.1, "c": 0.1, "outside": 0.9})
+    found = chosen(f"<div><p>{LONG}</p>{table}outside</div>", {"content": 0.9, "a": 0.58, "b": 0.0, "c": 0.0, "outside": 0.9})
     assert found["a1"] == (False, "table")
     assert found["outside"] == (True, "score")
+    found = chosen(f"<div><p>{LONG}</p>{table}</div>", {"content": 0.9, "a": 0.5, "b": 0.3, "c": 0.1})
+    assert found["c1"] == (True, "table")  # beside what is kept
     layout = f"<table><tr><td>{table}<td>l1<td>l2<td>l3<td>l4</table>"
     found = chosen(layout + f"<p>{LONG}", {"content": 0.9, "a": 0.9, "b": 0.9, "c": 0.9, "l1": 0.9})
     assert found["l1"] == (True, "score")
     assert found["l2"] == (False, "score")
 
 
-def test_code_and_formulas_go_with_their_neighbours() -> None:
-    scores = {"content": 0.9, "likely": 0.3, "hardly": 0.1}
+def test_code_goes_with_its_neighbours_and_formulas_stay() -> None:
+    scores = {"content": 0.9, "likely": 0.3, "hardly": 0.04}
     found = chosen(f"<p>{LONG}<pre>likely x = 1</pre><pre>hardly y</pre><p>likely text", scores)
     assert found["likely x = 1"] == (True, "code")
     assert found["hardly y"] == (False, "score")
     assert found["likely text"] == (False, "score")
-    far = "".join(f"<p>far {number}" for number in range(5))
+    far = "".join(f"<p>far {number}" for number in range(12))
     assert not chosen(f"<p>{LONG}{far}<pre>likely x</pre>", scores)["likely x"][0]
-    page = f"<p>{LONG}<p>likely so <math><mi>x</mi></math>"
-    assert chosen(page, scores)["likely so "] == (True, "formula")
+    page = f"<p>{LONG}{far}<p>likely so <math><mi>x</mi></math><p>hardly <math><mi>y</mi></math><p><a href=z>likely <math><mi>z</mi></math></a>"
+    found = chosen(page, scores)
+    assert found["likely so "] == (True, "formula")
+    assert found["hardly "] == (False, "score")
+    assert found["likely "] == (False, "score")  # a link
 
 
 def test_a_heading_goes_with_what_it_heads() -> None:

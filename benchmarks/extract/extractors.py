@@ -9,12 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from extract.openwebmath import decoded, openwebmath
 
 Extract = Callable[[bytes], str]
 OURS = "codedev"
-TEXT = (OURS, "trafilatura", "trafilatura fast", "trafilatura no comments", "Resiliparse", "jusText", "all text")
+TEXT = (
+    *(OURS, "codedev, text alone", "trafilatura", "trafilatura, with metadata", "trafilatura fast", "trafilatura no comments"),
+    *("Resiliparse", "jusText", "all text"),
+)
 MARKUP = (OURS, "trafilatura no comments", "Resiliparse")
 FORMULAS = (*MARKUP, "OpenWebMath's way")
 
@@ -24,6 +28,10 @@ def extractor(name: str, fold: int | None = None, models: Path | None = None, *,
     match name:
         case "codedev":
             return _codedev(models / f"fold-{fold}" if models is not None and fold is not None else None)
+        case "codedev, text alone":
+            return _text_alone(models / f"fold-{fold}" if models is not None and fold is not None else None)
+        case "trafilatura, with metadata":
+            return _trafilatura_with_metadata
         case "trafilatura" | "trafilatura fast" | "trafilatura no comments" | "trafilatura fast no comments":
             return _trafilatura(fast="fast" in name, comments="no comments" not in name, markup=markup)
         case "Resiliparse" | "all text":
@@ -43,11 +51,35 @@ def fresh() -> None:
 
 
 def _codedev(model: Path | None) -> Extract:
-    from codedev.corpus.extract import content
     from codedev.corpus.extract.html import html_to_text
 
-    options = {} if model is None else {"model": content.load(model.with_suffix(".npz"))}
-    return lambda html: html_to_text(html, **options).text  # type: ignore[arg-type]
+    loaded = None if model is None else _loaded(model)
+    return lambda html: html_to_text(html, model=loaded).text
+
+
+def _text_alone(model: Path | None) -> Extract:
+    """Without what the page says of itself, which trafilatura does not read by default either."""
+    from codedev.corpus.extract.html import chosen, prepare, text_of
+
+    loaded = None if model is None else _loaded(model)
+
+    def text_alone(html: bytes) -> str:
+        page = prepare(html)
+        return text_of(page, chosen(page, "main", loaded))[0]
+
+    return text_alone
+
+
+def _loaded(model: Path) -> Any:
+    from codedev.corpus.extract import content
+
+    return content.load(model.with_suffix(".npz"))
+
+
+def _trafilatura_with_metadata(html: bytes) -> str:
+    from trafilatura import extract
+
+    return extract(html, output_format="txt", include_comments=False, with_metadata=True) or ""
 
 
 def _trafilatura(*, fast: bool, comments: bool, markup: bool) -> Extract:

@@ -1,7 +1,8 @@
 """From scores to a choice of blocks: 20 µs a page.
 
-A table of data, a piece of code and a formula are kept or dropped whole and with their neighbours; a heading goes with what it heads; a
-page of which nothing would be left keeps what comes nearest to content.
+A table of data is kept or dropped whole, and kept sooner where the text around it is; formulas are kept unless they are links or next to
+impossible, and so is code near to what is kept; a heading goes with what it heads; a page of which nothing would be left keeps what comes
+nearest to content.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ REASONS = ("score", "table", "code", "formula", "heading", "nothing better")
 _SCORE, _TABLE, _CODE, _FORMULA, _HEADING, _BEST = range(6)
 _T, _PRE = TAG["table"], TAG["pre"]
 _HEADINGS = table_of("h1 h2 h3 h4 h5 h6")
-_NEAR = 3  # blocks before or behind that may draw code and formulas with them
-_LIKELY, _HEAD_LIKELY = 0.2, 0.35  # the least score of code and formulas, and of headings, that follow their neighbours
+_NEAR = 10  # blocks before or behind that may draw code with them
+_LIKELY, _HEAD_LIKELY = 0.05, 0.35  # the least score of code and formulas, which frames of pages seldom hold, and of headings
+_TABLE_LIKELY = 0.2  # and of a table beside what is kept, on average
 _LEAST_WORDS, _WEAK = 25, 0.4  # a page that keeps fewer words lowers the bar to this share of it
 
 
@@ -68,15 +70,17 @@ def _choose(tag: Any, parent: Any, element: Any, counts: Any, scores: Any, thres
             continue
         while end < n and inside[element[end]] == table:
             end += 1
-        mass, total, longest, linked = 0.0, 0.0, 0, 0.0
+        mass, total, longest, chars, linked = 0.0, 0.0, 0, 0, 0
         for b in range(start, end):
             weight = counts[b, WORDS] + 1
             mass += weight * scores[b]
             total += weight
             longest = max(longest, counts[b, WORDS])
+            chars += counts[b, CHARS]
             linked += counts[b, LINK_CHARS]
         if end - start >= 4 and longest <= 60:
-            kept = mass / total > threshold
+            around = (start > 0 and keep[start - 1]) or (end < n and keep[end])
+            kept = mass / total > (_TABLE_LIKELY if around and linked * 2 < chars else threshold)
             for b in range(start, end):
                 if keep[b] != kept:
                     keep[b], reason[b] = kept, _TABLE
@@ -84,13 +88,15 @@ def _choose(tag: Any, parent: Any, element: Any, counts: Any, scores: Any, thres
     for b in range(n):
         if keep[b] or scores[b] < _LIKELY:
             continue
-        is_code = tag[element[b]] == _PRE
-        if not is_code and counts[b, MATH] == 0:
+        if counts[b, LINK_CHARS] * 2 > counts[b, CHARS]:
             continue
-        for other in range(max(0, b - _NEAR), min(n, b + _NEAR + 1)):
-            if keep[other] and counts[other, WORDS] >= 3:
-                keep[b], reason[b] = True, _CODE if is_code else _FORMULA
-                break
+        if counts[b, MATH]:
+            keep[b], reason[b] = True, _FORMULA
+        elif tag[element[b]] == _PRE:
+            for other in range(max(0, b - _NEAR), min(n, b + _NEAR + 1)):
+                if keep[other] and counts[other, WORDS] >= 3:
+                    keep[b], reason[b] = True, _CODE
+                    break
     for b in range(n - 1, -1, -1):
         if not _HEADINGS[tag[element[b]]] or keep[b] or scores[b] < _HEAD_LIKELY:
             continue

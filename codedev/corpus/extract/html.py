@@ -11,7 +11,7 @@ import re
 from typing import Literal, NamedTuple
 
 import numpy as np
-from resiliparse.parse.html import DocumentNode, HTMLParserException, HTMLTree
+from resiliparse.parse.html import HTMLParserException, HTMLTree
 
 from codedev.corpus.extract import charset, content, html_head, mojibake, page_about, page_kind, page_metas, page_rights
 from codedev.corpus.extract.maths import page as maths
@@ -58,8 +58,7 @@ class Prepared(NamedTuple):
     source: str
     charset: str
     replaced: int  # characters that its charset does not know
-    words: int  # what `page_rights.words_in` says of it
-    document: DocumentNode
+    plain: bytes | None  # its bytes, where their ASCII is that of the source
     title: str
     formulas: int
     tape: Tape
@@ -78,7 +77,7 @@ def prepare(html: bytes, charset_hint: str | None = None) -> Prepared:
     tape = htmltape.tape(np.frombuffer(document.html.encode("utf-8", "replace"), np.uint8))
     if tape.depth.max() > _MAX_DEPTH:
         raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
-    return Prepared(source, encoding, replaced, _words(plain), document, tree.title or "", formulas, tape, htmlblocks.blocks(tape))
+    return Prepared(source, encoding, replaced, plain, tree.title or "", formulas, tape, htmlblocks.blocks(tape))
 
 
 def html_to_text(
@@ -96,12 +95,17 @@ def chosen(page: Prepared, extract: Extract, model: content.Model | None = None)
     return content.choose(page.tape, page.blocks, page.title, model).keep
 
 
+def text_of(page: Prepared, keep: np.ndarray) -> tuple[str, int]:
+    """(Markdown of the blocks that `keep` names, sequences of mojibake that were repaired)."""
+    return mojibake.repair(htmlrender.render(page.tape, page.blocks.of_node, keep).decode("utf-8", "replace"))
+
+
 def written(page: Prepared, keep: np.ndarray, url: str | None = None) -> Page:
-    """The page with the blocks that `keep` names."""
-    text, repaired = mojibake.repair(htmlrender.render(page.tape, page.blocks.of_node, keep).decode("utf-8", "replace"))
+    """The page with the blocks that `keep` names, and what it says of itself: a quarter of the whole cost."""
+    text, repaired = text_of(page, keep)
     nodes = page_metas.nodes(page.tape)
     about = page_about.about(nodes, url)
-    rights = page_rights.of_page(nodes, marks=page_rights.may_mark(page.source, words=page.words))
+    rights = page_rights.of_page(nodes, marks=page_rights.may_mark(page.source, words=_words(page.plain)))
     verdict = page_kind.kind(nodes, url, about, content.stats(page.tape, page.blocks, keep))
     return Page(text, rights.licence, _meta(page, about, rights, verdict.kind, repaired), verdict.kind)
 
