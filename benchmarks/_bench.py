@@ -35,6 +35,8 @@ _PACKAGES = (
     "zstandard",
     "FastWARC",
     "Resiliparse",
+    "trafilatura",
+    "jusText",
     "fasttext-predict",
     "tokenizers",
     "torch",
