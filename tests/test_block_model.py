@@ -327,8 +327,8 @@ def test_code_goes_with_its_neighbours_and_formulas_stay() -> None:
     assert found["likely text"] == (False, "score")
     far = "".join(f"<p>far {number}" for number in range(12))
     assert not chosen(f"<p>{LONG}{far}<pre>likely x</pre>", scores)["likely x"][0]
-    page = f"<p>{LONG}{far}<p>likely so <math><mi>x</mi></math><p>hardly <math><mi>y</mi></math><p><a href=z>likely <math><mi>z</mi></math></a>"
-    found = chosen(page, scores)
+    formulas = "<p>likely so <math><mi>x</mi></math><p>hardly <math><mi>y</mi></math><p><a href=z>likely <math><mi>z</mi></math></a>"
+    found = chosen(f"<p>{LONG}{far}{formulas}", scores)
     assert found["likely so "] == (True, "formula")
     assert found["hardly "] == (False, "score")
     assert found["likely "] == (False, "score")  # a link
