@@ -26,6 +26,19 @@ _TABLE_LIKELY = 0.2  # and of a table beside what is kept, on average
 _LEAST_WORDS, _WEAK = 25, 0.4  # a page that keeps fewer words lowers the bar to this share of it
 
 
+@numba.njit(nogil=True, cache=True)
+def _keep_nearest(counts: Any, scores: Any, threshold: float, is_empty: bool, keep: Any, reason: Any) -> None:
+    """Keep what is no link and scores best: over a lower bar, which for a page of which nothing is kept is no higher than its best."""
+    best = 0.0
+    for b in range(len(scores)):
+        if counts[b, LINK_CHARS] * 2 < counts[b, CHARS]:
+            best = max(best, numba.float64(scores[b]))
+    bar = min(threshold, best) * _WEAK if is_empty else threshold * _WEAK
+    for b in range(len(scores)):
+        if not keep[b] and scores[b] > bar and counts[b, LINK_CHARS] * 2 < counts[b, CHARS]:
+            keep[b], reason[b] = True, _BEST
+
+
 @numba.njit(
     numba.void(
         numba.uint8[::1], numba.int32[::1], numba.int32[::1], numba.int32[:, ::1], numba.float32[::1], numba.float64,
@@ -43,14 +56,7 @@ def _choose(tag: Any, parent: Any, element: Any, counts: Any, scores: Any, thres
         if keep[b]:
             kept_words += counts[b, WORDS]
     if kept_words < _LEAST_WORDS and (words > 2 * _LEAST_WORDS or kept_words == 0):
-        best = 0.0
-        for b in range(n):
-            if counts[b, LINK_CHARS] * 2 < counts[b, CHARS]:
-                best = max(best, numba.float64(scores[b]))
-        bar = min(threshold * _WEAK, best * _WEAK) if kept_words == 0 else threshold * _WEAK
-        for b in range(n):
-            if not keep[b] and scores[b] > bar and counts[b, LINK_CHARS] * 2 < counts[b, CHARS]:
-                keep[b], reason[b] = True, _BEST
+        _keep_nearest(counts, scores, threshold, kept_words == 0, keep, reason)
     # the innermost table around each node; tables that hold tables are layout
     inside = np.zeros(nodes, np.int32)
     layout = np.zeros(nodes, np.bool_)
@@ -102,6 +108,10 @@ def _choose(tag: Any, parent: Any, element: Any, counts: Any, scores: Any, thres
             continue
         if b + 1 < n and keep[b + 1] and not _HEADINGS[tag[element[b + 1]]]:
             keep[b], reason[b] = True, _HEADING
+    for b in range(n):
+        if keep[b]:
+            return
+    _keep_nearest(counts, scores, threshold, True, keep, reason)  # all there was stood in tables that were dropped
 
 
 def choose(tape: Tape, blocks: Blocks, scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

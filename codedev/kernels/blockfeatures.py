@@ -97,13 +97,13 @@ def _groups(keys: Any, group: Any) -> None:
 
 
 @numba.njit(
-    numba.void(_u8, _i32, _i32, _i32, _i32, _i32, _counts, _u64, _u64, _u64, _u64, _u64, _u64, _table),
+    numba.void(_u8, _i32, _i32, _i32, _i32, _i32, _counts, _u64, _u64, _u64, _u64, _u64, _u64, numba.int64, _table),
     nogil=True,
     cache=True,
 )
 def _features(
     tag: Any, parent: Any, after: Any, depth: Any, first: Any, element: Any, counts: Any, text_marks: Any, hashes: Any, marks: Any,
-    places: Any, shape: Any, titles: Any, out: Any,
+    places: Any, shape: Any, titles: Any, start: int, out: Any,
 ) -> None:  # fmt: skip
     nodes, n = len(tag), len(first)
     if n == 0:
@@ -194,67 +194,68 @@ def _features(
     for node in range(1, nodes):
         article_share[node] = e_para[node] / total_para if tag[node] == _ARTICLE else article_share[parent[node]]
     seen_at = np.empty(64, np.float32)
-    for b in range(n):
+    for row in range(len(out)):
+        b = start + row
         e = element[b]
         words, chars = numba.float32(counts[b, WORDS]), numba.float32(max(1, counts[b, CHARS]))
         g = same_shape[b]
         k = 0
-        out[b, 0], out[b, 1], out[b, 2], out[b, 3] = tag[e], _HEADINGS[tag[e]], words, chars
-        out[b, 4], out[b, 5], out[b, 6], out[b, 7] = link_share[b], counts[b, LINKS], counts[b, LINK_WORDS], chars / max(words, 1)
-        out[b, 8], out[b, 9], out[b, 10] = counts[b, LONGEST], counts[b, CAPITALISED] / max(words, 1), counts[b, DIGITS] / chars
-        out[b, 11], out[b, 12], out[b, 13] = counts[b, COMMAS] / max(words, 1), counts[b, SENTENCES], counts[b, EMPHASIS] / chars
-        out[b, 14], out[b, 15], out[b, 16] = counts[b, CODE] / chars, counts[b, MATH], counts[b, BREAKS]
-        out[b, 17], out[b, 18], out[b, 19], out[b, 20] = counts[b, IMAGES], counts[b, INPUTS], counts[b, FIRST], counts[b, LAST]
-        out[b, 21], out[b, 22], out[b, 23] = counts[b, FOREIGN] / chars, counts[b, SHORT] / max(words, 1), counts[b, BARS]
-        out[b, 24] = para[b]
-        out[b, 25], out[b, 26], out[b, 27], out[b, 28] = depth[e], b, n - b, b / n
-        out[b, 29], out[b, 30], out[b, 31] = before[b] / total, text_count[same_text[b]], shape_count[g]
-        out[b, 32], out[b, 33] = shape_words[g] / shape_count[g], shape_links[g] / max(1, shape_words[g])
-        out[b, 34] = shape_words[g] / total
+        out[row, 0], out[row, 1], out[row, 2], out[row, 3] = tag[e], _HEADINGS[tag[e]], words, chars
+        out[row, 4], out[row, 5], out[row, 6], out[row, 7] = link_share[b], counts[b, LINKS], counts[b, LINK_WORDS], chars / max(words, 1)
+        out[row, 8], out[row, 9], out[row, 10] = counts[b, LONGEST], counts[b, CAPITALISED] / max(words, 1), counts[b, DIGITS] / chars
+        out[row, 11], out[row, 12], out[row, 13] = counts[b, COMMAS] / max(words, 1), counts[b, SENTENCES], counts[b, EMPHASIS] / chars
+        out[row, 14], out[row, 15], out[row, 16] = counts[b, CODE] / chars, counts[b, MATH], counts[b, BREAKS]
+        out[row, 17], out[row, 18], out[row, 19], out[row, 20] = counts[b, IMAGES], counts[b, INPUTS], counts[b, FIRST], counts[b, LAST]
+        out[row, 21], out[row, 22], out[row, 23] = counts[b, FOREIGN] / chars, counts[b, SHORT] / max(words, 1), counts[b, BARS]
+        out[row, 24] = para[b]
+        out[row, 25], out[row, 26], out[row, 27], out[row, 28] = depth[e], b, n - b, b / n
+        out[row, 29], out[row, 30], out[row, 31] = before[b] / total, text_count[same_text[b]], shape_count[g]
+        out[row, 32], out[row, 33] = shape_words[g] / shape_count[g], shape_links[g] / max(1, shape_words[g])
+        out[row, 34] = shape_words[g] / total
         is_title = False
         for title in titles:
             is_title = is_title or title == hashes[b]
-        out[b, 35] = is_title
-        out[b, 36] = b - heading if heading >= 0 else -999
-        out[b, 37] = b - first_para if first_para >= 0 else -999
-        out[b, 38] = b - last_para if first_para >= 0 else -999
+        out[row, 35] = is_title
+        out[row, 36] = b - heading if heading >= 0 else -999
+        out[row, 37] = b - first_para if first_para >= 0 else -999
+        out[row, 38] = b - last_para if first_para >= 0 else -999
         for level in range(3):
-            out[b, 39 + level] = core[level] <= first[b] < after[core[level]]
+            out[row, 39 + level] = core[level] <= first[b] < after[core[level]]
         up = at_core[e]
-        out[b, 42] = depth[e] - depth[up] if out[b, 41] else -depth[core[2]] + depth[up] - 1
-        out[b, 43] = top <= first[b] < after[top]
+        out[row, 42] = depth[e] - depth[up] if out[row, 41] else -depth[core[2]] + depth[up] - 1
+        out[row, 43] = top <= first[b] < after[top]
         up = at_top[e]
-        out[b, 44] = depth[e] - depth[up] if out[b, 43] else -depth[top] + depth[up] - 1
+        out[row, 44] = depth[e] - depth[up] if out[row, 43] else -depth[top] + depth[up] - 1
         up = above[e]
-        out[b, 45], out[b, 46] = score[up] / best, score[above[up]] / best
-        out[b, 47], out[b, 48] = article_share[e], articles
+        out[row, 45], out[row, 46] = score[up] / best, score[above[up]] / best
+        out[row, 47], out[row, 48] = article_share[e], articles
         k = 49
         up = e
         for _ in range(_LEVELS):
             up = above[up]
-            out[b, k], out[b, k + 1] = e_words[up], e_links[up] / max(e_words[up], 1)
-            out[b, k + 2], out[b, k + 3], out[b, k + 4] = e_blocks[up], e_para[up] / total_para, e_words[up] / max(e_blocks[up], 1)
-            out[b, k + 5] = (first[b] - up) / max(after[up] - up, 1)
-            out[b, k + 6] = tag[up]
+            out[row, k], out[row, k + 1] = e_words[up], e_links[up] / max(e_words[up], 1)
+            out[row, k + 2], out[row, k + 3], out[row, k + 4] = e_blocks[up], e_para[up] / total_para, e_words[up] / max(e_blocks[up], 1)
+            out[row, k + 5] = (first[b] - up) / max(after[up] - up, 1)
+            out[row, k + 6] = tag[up]
             k += 7
         for offset in _OFFSETS:
             other = b + offset
             if 0 <= other < n:
-                out[b, k], out[b, k + 1], out[b, k + 2] = counts[other, WORDS], link_share[other], tag[element[other]]
-                out[b, k + 3] = above[element[other]] == above[e]
-                out[b, k + 4] = same_shape[other] == g
+                out[row, k], out[row, k + 1], out[row, k + 2] = counts[other, WORDS], link_share[other], tag[element[other]]
+                out[row, k + 3] = above[element[other]] == above[e]
+                out[row, k + 4] = same_shape[other] == g
             else:
-                out[b, k], out[b, k + 1], out[b, k + 2], out[b, k + 3], out[b, k + 4] = -1, -1, -1, -1, -1
+                out[row, k], out[row, k + 1], out[row, k + 2], out[row, k + 3], out[row, k + 4] = -1, -1, -1, -1, -1
             k += 5
-        out[b, k], out[b, k + 1], out[b, k + 2] = n, total, e_links[0] / total
-        out[b, k + 3], out[b, k + 4] = paragraphs, longest_block
+        out[row, k], out[row, k + 1], out[row, k + 2] = n, total, e_links[0] / total
+        out[row, k + 3], out[row, k + 4] = paragraphs, longest_block
         k += 5
         place = places[first[b]]
         for bit in range(_N_PLACES):
-            out[b, k + bit] = (place >> numba.uint64(bit)) & numba.uint64(1)
+            out[row, k + bit] = (place >> numba.uint64(bit)) & numba.uint64(1)
         k += _N_PLACES
         for bit in range(4):
-            out[b, k + bit] = (place >> numba.uint64(60 + bit)) & numba.uint64(1)
+            out[row, k + bit] = (place >> numba.uint64(60 + bit)) & numba.uint64(1)
         k += 4
         for bit in range(_N_ELEMENT):
             seen_at[bit] = _FAR
@@ -272,17 +273,18 @@ def _features(
             up = parent[up]
             steps += 1
         for bit in range(_N_ELEMENT):
-            out[b, k + bit] = seen_at[bit]
+            out[row, k + bit] = seen_at[bit]
         k += _N_ELEMENT
         for bit in range(_N_TEXT):
-            out[b, k + bit] = (text_marks[b] >> numba.uint64(bit)) & numba.uint64(1)
+            out[row, k + bit] = (text_marks[b] >> numba.uint64(bit)) & numba.uint64(1)
 
 
-def features(tape: Tape, blocks: Blocks, titles: np.ndarray) -> np.ndarray:
-    """float32[blocks, FEATURES]. `titles`: uint64, hashes of what the page's title may call its heading."""
-    out = np.empty((len(blocks.first), len(FEATURES)), np.float32)
+def features(tape: Tape, blocks: Blocks, titles: np.ndarray, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """float32[blocks, FEATURES], 1 kB a block; of those from `start` to `stop` alone, at the cost of looking through the page once more.
+    `titles`: uint64, hashes of what the page's title may call its heading."""
+    out = np.empty((len(blocks.first[start:stop]), len(FEATURES)), np.float32)
     _features(
         tape.tag, tape.parent, tape.after, tape.depth, blocks.first, blocks.element, blocks.counts, blocks.text_marks, blocks.hashes,
-        blocks.marks, blocks.places, blocks.shape, titles, out,
+        blocks.marks, blocks.places, blocks.shape, titles, start, out,
     )  # fmt: skip
     return out

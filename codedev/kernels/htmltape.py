@@ -21,6 +21,7 @@ _NAMES = """
     strong style sub summary sup svg table tbody td template textarea tfoot th thead time title tr tt u ul var video audio canvas
     embed noembed noframes xmp plaintext font big ruby rt rp rb wbr br meta link base area param track frameset frame search optgroup
     datalist meter progress bdi bdo data output math nobr acronym listing math-field
+    g-emoji relative-time time-ago local-time time-until d-cite d-footnote dt-cite dt-fn tool-tip clipboard-copy slot
 """
 NAMES = _NAMES.split()
 TAG = {name: number for number, name in enumerate(NAMES, OTHER + 1)}
@@ -36,6 +37,7 @@ _SKIPPED = """
 _INLINE = """
     a abbr acronym b bdi bdo big br cite code codedev-math data del dfn em font i img input ins kbd label mark meter nobr output
     progress q rb rp rt ruby s samp small span strike strong sub sup time tt u var wbr
+    g-emoji relative-time time-ago local-time time-until d-cite d-footnote dt-cite dt-fn tool-tip clipboard-copy slot
 """
 
 

@@ -24,6 +24,7 @@ from codedev.kernels.htmlblocks import LINK_WORDS, WORDS, Blocks
 from codedev.kernels.htmltape import TAG, Tape
 
 THRESHOLD = 0.55  # of the score: where the article benchmark and trafilatura's segments both do well
+_AT_ONCE = 32_768  # blocks whose features are held: 32 MB
 _FORMAT = "codedev.content-model/1"
 _MOST_BYTES = 64 << 20  # of a model unpacked; the shipped one has 29 kB
 
@@ -44,7 +45,11 @@ REASONS = blockchoice.REASONS
 
 def choose(tape: Tape, blocks: Blocks, title: str, model: Model | None = None) -> Choice:
     """The content among the blocks of a page. `title`: that of its head."""
-    scores = trees.probabilities((model or shipped_model()).trees, features(tape, blocks, title))
+    known, number, titles = (model or shipped_model()).trees, len(blocks.first), _titles(title)
+    scores = np.empty(number, np.float32)
+    for start in range(0, number, _AT_ONCE):
+        table = blockfeatures.features(tape, blocks, titles, start, start + _AT_ONCE)
+        scores[start : start + _AT_ONCE] = trees.probabilities(known, table)
     keep, reason = blockchoice.choose(tape, blocks, scores, THRESHOLD)
     return Choice(scores, keep, reason)
 

@@ -36,6 +36,7 @@ class PageError(ValueError):
 
 # Some of what is counted of a block costs a step for each element around it. Real pages stay under 300.
 _MAX_DEPTH = 2_000
+_TOO_DEEP = " > ".join(["*"] * _MAX_DEPTH)
 # Parsing costs the square of the attributes of one tag: 0.6 s for 20,000, or for 100 tags of 2,000.
 _MAX_ATTRIBUTES = 20_000
 
@@ -73,7 +74,11 @@ def prepare(html: bytes, charset_hint: str | None = None) -> Prepared:
     tree = _parse(source, data)
     document = tree.document
     assert document is not None  # a parsed tree has one
-    formulas = maths.rewrite(tree, data) if maths.may_hold(data) else 0
+    formulas = 0
+    if maths.may_hold(data):
+        if document.query_selector(_TOO_DEEP) is not None:  # 0.3 ms; writing into a deep tree costs its depth
+            raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
+        formulas = maths.rewrite(tree, data)
     tape = htmltape.tape(np.frombuffer(document.html.encode("utf-8", "replace"), np.uint8))
     if tape.depth.max() > _MAX_DEPTH:
         raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
