@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resiliparse.parse.html import HTMLTree
 
+from codedev.corpus.extract.html import html_to_text
 from codedev.corpus.extract.learn import gold
 from codedev.corpus.extract.maths import page
 from codedev.kernels.htmltags import Words
@@ -311,3 +312,23 @@ def test_labels_of_mathjax_2() -> None:
         missing += sum(count for latex, count in (wanted - found).items() if latex not in aligned)
     assert total > 1300
     assert not missing
+
+
+_MATHJAX = '<script src="https://cdn.mathjax.org/mathjax/latest/MathJax.js?config=TeX-AMS-MML_HTMLorMML"></script>'
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (r'<script>MathJax={tex:{inlineMath:[["\ud800","\ud800"]]}}</script><p>a', "a"),  # half of a pair, in a page's own settings
+        (_MATHJAX + r"<p>run `git commit` then \(x^2\)", "run `git commit` then $x^2$"),  # AMS is not AsciiMath
+        ('<body data-latex="true"><p>a b<p>c', "a b\n\nc"),
+        ('<article data-tex="1"><p>hi</article>', "hi"),
+        ('<div data-expr="count >= 1"><p>x y z</div>', "x y z"),
+        ('<p>so <b data-formula="=A1+B1">42</b>', "so 42"),
+        ('<p>so <span data-tex="x^2">x2</span> ok', "so $x^2$ ok"),
+        (_MATHJAX + '<script>MathJax={tex:{inlineMath:[["a","a"]]}}</script><p>banana cabana', "banana cabana"),
+    ],
+)
+def test_what_only_looks_like_a_formula_stays(source: str, expected: str) -> None:
+    assert html_to_text(source.encode(), extract="all").text == expected

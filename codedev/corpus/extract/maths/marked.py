@@ -30,10 +30,19 @@ _BODY = re.compile(r"\\begin\{document\}(.*?)\\end\{document\}", re.DOTALL)
 _SURE_CLASS = re.compile(r"math-tex|mathjax-tex|arithmatex|math-container|wp-katex-eq|katex-eq")
 
 
+_WHOLE = frozenset({"html", "body", "article", "section", "main", "td", "th", "table", "ul", "ol"})
+_SWITCH = re.compile(r"\s*(?:true|false|yes|no|on|off|\d+)\s*", re.IGNORECASE)
+_SHOWN = 200  # characters that a short formula may be shown by
+
+
 def by_attribute(element: Any) -> Found:
     told = next((value for name in _ATTRIBUTES if (value := element.getattr(name))), "")
     if not told or len(told) > LONGEST or (told[0] == "{" and '":' in told):
         return None  # settings in JSON
+    if element.tag in _WHOLE or _SWITCH.fullmatch(told) or told[0] == "=":
+        return None  # of a part of the page or a cell of a sheet, not of a formula
+    if len(element.text or "") > 4 * len(told) + _SHOWN or element.query_selector("p, div, ul, ol, table, h1, h2, h3, h4, pre") is not None:
+        return None  # it holds more than what a formula is shown by
     if not element.hasattr("data-tex") and not element.hasattr("data-latex") and not reads(told):
         return None
     one = stripped(told)

@@ -66,7 +66,7 @@ def of_page(scripts: Iterable[tuple[str, str]]) -> Settings | None:
     for src, text in scripts:
         if _LOADED.search(src):
             tex = tex or not _TEXLESS.search(src)
-            if "AM" in src.rpartition("config=")[2]:
+            if "AM" in re.split(r"[-_,&]", src.rpartition("config=")[2]):  # TeX-AMS is another
                 ascii_delimiters = ascii_delimiters or ("`",)
         elif _ASCIIMATH.search(src):
             ascii_delimiters = ("`", "$")
@@ -136,7 +136,8 @@ def _delimiters(value: object) -> list[Delimiter]:
 
 
 def _fits(word: object) -> bool:
-    return isinstance(word, str) and 0 < len(word) <= _LONGEST_DELIMITER
+    """Letters, digits and blanks alone stand in every text."""
+    return isinstance(word, str) and len(word) <= _LONGEST_DELIMITER and any(not sign.isalnum() and not sign.isspace() for sign in word)
 
 
 def _lenient(word: str) -> str:
@@ -235,4 +236,5 @@ def _unescaped(text: str) -> str:
         code = found[1] or found[2]
         return chr(int(code, 16)) if code else _PLAIN.get(found[3], found[3])
 
-    return _ESCAPE.sub(plain, text)
+    # Halves of a pair are joined, and lone ones become U+FFFD: they are in no text.
+    return _ESCAPE.sub(plain, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
