@@ -109,7 +109,7 @@ def test_labels_stand_for_what_browsers_read(label: str | None, charset: str | N
 def test_what_pages_declare(page: bytes, charset: str | None) -> None:
     started = time.process_time()
     assert declared(page) == charset
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 3
 
 
 def test_utf_7_stays_ascii() -> None:

@@ -450,7 +450,7 @@ def test_hostile_inputs_end_soon(language: str) -> None:
 def test_elements_of_html_inside_one_another(tags: bytes) -> None:
     started = time.thread_time()
     assert spans(tags * 200_000, "HTML") is None
-    assert time.thread_time() - started < 1
+    assert time.thread_time() - started < 3
     assert spans(b"<!-- a -->" + tags.lower() * 100, "HTML") is not None
 
 

@@ -122,9 +122,12 @@ def test_against_selectors(body: str) -> None:
 def test_linear_and_bounded(before: str, piece: str, times: int) -> None:
     html = before + piece * times + ("'>" if before.endswith("'") else "")
     tape = tape_of(HTMLTree.parse(html))
-    begin = time.process_time()
-    found = len(htmlfind.told(tape, KNOWN)) + len(htmlfind.marked(tape))
-    assert time.process_time() - begin < 0.3  # measured: 0.01 s
+    seconds = []
+    for _ in range(3):  # the first may wait for the kernel, and any for a busy machine
+        begin = time.thread_time()
+        found = len(htmlfind.told(tape, KNOWN)) + len(htmlfind.marked(tape))
+        seconds.append(time.thread_time() - begin)
+    assert min(seconds) < 0.3  # measured: 0.01 s
     assert found <= 12_000
 
 

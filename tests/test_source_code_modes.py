@@ -481,7 +481,7 @@ def test_globs_take_linear_time() -> None:
         pattern = code_cover._compiled(code_cover._pattern("*a" * 300 + "b", slash=slash))
         began = time.process_time()
         assert not pattern.fullmatch("a" * 4000)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 3
     for glob, path, expected in [
         ("*.py", "a.py", True),
         ("*.py", "d/a.py", False),

@@ -222,7 +222,7 @@ def test_a_bomb_of_entities_is_never_expanded() -> None:
     data = f'<?xml version="1.0"?><!DOCTYPE posts [<!ENTITY a0 "ha">{levels}]><posts><row Id="1" Text="&a11;"/></posts>'.encode()
     began = time.process_time()
     assert kinds(read(data)) == ["entity_declaration", "invalid_xml"]
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 3
 
 
 def test_files_outside_are_never_read() -> None:
