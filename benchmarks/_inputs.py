@@ -151,12 +151,11 @@ def _write_small(work: Path) -> int:
 
     from codedev._run import file_hash, read_json, write_json
     from codedev.corpus.parts import write_part
-    from codedev.corpus.unit import DOCUMENTS_PART
 
     table = ds.dataset(work / "corpus/documents").to_table()
-    table = table.take(pa.array(range(0, table.num_rows, 7))).select(DOCUMENTS_PART.names)
+    table = table.take(pa.array(range(0, table.num_rows, 7)))
     path = work / "small/documents/code/part-00000.parquet"
-    rows, size = write_part(path, table.combine_chunks().to_batches(), DOCUMENTS_PART), _text_bytes(table.to_batches())
+    rows, size = write_part(path, table.combine_chunks().to_batches(), table.schema), _text_bytes(table.to_batches())
     part = {"path": "documents/code/part-00000.parquet", "rows": rows, "hash": file_hash(path), "text_bytes": size}
     write_json(work / "small/manifest.json", read_json(work / "corpus/manifest.json") | {"parts": {"documents": [part]}})
     return size

@@ -152,11 +152,11 @@ def _identity(work: Path) -> Case:
 def _judge(work: Path) -> Case:
     from codedev.corpus.judge import judge_unit
     from codedev.corpus.parts import read_part
-    from codedev.corpus.unit import SCORED
+    from codedev.corpus.unit import tables
 
     context = borrowed(work, "judge", "scored")
     keys = [scored for scored, _, _ in unit_keys(context)]
-    columns = [name for name in SCORED.names if name not in ("text", "meta", "url", "origin", "created")]
+    columns = [name for name in tables(context.recipe).scored.names if name not in ("text", "meta", "url", "origin", "created")]
     return Case(
         lambda: [judge_unit(context, key) for key in keys],
         sum(rows for _, _, rows in unit_keys(context)) / 1e3,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from codedev._run import read_receipt, write_receipt
 from codedev.corpus.parts import read_part, write_part
 from codedev.corpus.stage import VERDICT, Filter, verdict
-from codedev.corpus.unit import IDENTITY, JUDGED, SCORED, Context, filters, judge_key
+from codedev.corpus.unit import IDENTITY, JUDGED, Context, filters, judge_key, tables
 
 _UNSEEN = ("text", "meta", "url", "origin", "created")  # filters judge by the other columns
 
@@ -26,7 +26,7 @@ def judge_unit(context: Context, scored: str) -> dict[str, Any]:
         return receipt
     chosen = filters(context.recipe)
     counts: dict[str, Counter[str]] = {name: Counter(rows_in=0, rows_out=0) for name, _ in chosen}
-    columns = [name for name in SCORED.names if name not in _UNSEEN]
+    columns = [name for name in tables(context.recipe).scored.names if name not in _UNSEEN]
 
     def judged() -> Iterator[pa.RecordBatch]:
         for batch in read_part(context.work / "scored" / f"{scored}.parquet", columns):

@@ -11,10 +11,9 @@ import pyarrow as pa
 
 from codedev._errors import RunError
 from codedev.corpus import guard
-from codedev.corpus.document import DOCUMENT, ERROR, ORIGIN, RAW_PREFIX
+from codedev.corpus.document import DOCUMENT, DROPPED, ERROR, ORIGIN, RAW_PREFIX
 from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, SourceConfig
 from codedev.corpus.sources import DEFAULT_KIND, module_of
-from codedev.corpus.unit import DROPPED_PART
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 8 << 20  # of text: what a worker holds at a time
@@ -140,7 +139,7 @@ class Reader:
             "evidence": [drop.evidence for drop in drops],
         }
         self._drops = []
-        yield _batch(columns, DROPPED_PART, len(drops))
+        yield _batch(columns, DROPPED, len(drops))
 
     def failure_batches(self) -> Iterator[pa.RecordBatch]:
         """The failures since the last call, in one batch of the ERROR schema; none, no batch."""

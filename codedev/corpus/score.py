@@ -14,11 +14,11 @@ import xxhash
 from codedev._run import read_receipt, write_receipt
 from codedev.corpus import guard
 from codedev.corpus.buffers import text_buffers
-from codedev.corpus.document import ERROR
+from codedev.corpus.document import DROPPED, ERROR
 from codedev.corpus.join import PieceWriter, groups
 from codedev.corpus.parts import PartWriter
 from codedev.corpus.records import Reader
-from codedev.corpus.unit import DROPPED_PART, IDENTITY, SCORED, Context, Unit, poisoned_path, score_key, scoring_stages
+from codedev.corpus.unit import IDENTITY, Context, Unit, poisoned_path, score_key, scoring_stages, tables
 from codedev.kernels.squeeze import squeeze
 
 
@@ -37,8 +37,8 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     paths = [stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")]
     with (
         guard.limits(config, poisoned_path(context, key)),
-        PartWriter(paths[0], SCORED) as documents,
-        PartWriter(paths[1], DROPPED_PART) as dropped,
+        PartWriter(paths[0], tables(context.recipe).scored) as documents,
+        PartWriter(paths[1], DROPPED) as dropped,
         PartWriter(paths[2], ERROR) as errors,
     ):
 
@@ -50,9 +50,9 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
 
         span = unit.span
         for batch in reader.gathered(span.round, groups(context.work, span), drain) if span else reader.batches(unit.extents, drain):
-            for name, _, stage in stages:
-                batch, counted = stage(batch)
-                if name == "normalise":
+            for scoring in stages:
+                batch, counted = scoring.stage(batch)
+                if scoring.name == "normalise":
                     changed.update(counted)
             documents.add(with_identity(batch))
         drain()

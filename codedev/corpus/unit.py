@@ -31,11 +31,24 @@ from codedev.corpus.stage import VERDICT, Filter, Stage
 
 # Columns that lead from one pass to the next and never reach the corpus.
 IDENTITY = pa.schema([pa.field("_text_high", pa.uint64()), pa.field("_text_low", pa.uint64()), pa.field("_id_hash", pa.uint64())])
-SCORED = pa.schema([*DOCUMENT, *quality.SCORES, *IDENTITY], metadata=DOCUMENT.metadata)
 JUDGED = pa.schema([pa.field("stage", pa.string()), *VERDICT, pa.field("id", pa.string()), *IDENTITY])
-# The tables of a corpus directory: the schemas of document.py and the score columns.
-DOCUMENTS_PART = pa.schema([*DOCUMENT, *quality.SCORES], metadata=DOCUMENT.metadata)
-DROPPED_PART = pa.schema([*DROPPED, *quality.SCORES], metadata=DROPPED.metadata)
+
+
+class Tables(NamedTuple):
+    """The schemas of a run's tables: those of document.py and the columns that the recipe's stages append."""
+
+    scored: pa.Schema
+    documents: pa.Schema
+    dropped: pa.Schema
+
+
+class Scoring(NamedTuple):
+    """A stage of the first pass. What it depends on is in the version: thresholds do not belong here."""
+
+    name: str
+    version: str
+    stage: Stage
+    columns: pa.Schema = pa.schema([])  # that it appends; one whose name begins with "_" never reaches the corpus
 
 
 class Unit(NamedTuple):
@@ -59,13 +72,23 @@ class Context(NamedTuple):
         return self.out / ".work"
 
 
-def scoring_stages(recipe: CorpusRecipe) -> list[tuple[str, str, Stage]]:
-    """(name, version, stage) in order. What they depend on is in the version: thresholds do not belong here."""
-    stages: list[tuple[str, str, Stage]] = [("normalise", str(normalise.VERSION), normalise.normalise)]
+def scoring_stages(recipe: CorpusRecipe) -> list[Scoring]:
+    """What the first pass does to every batch, in order."""
+    stages = [Scoring("normalise", str(normalise.VERSION), normalise.normalise)]
     if recipe.language or recipe.quality.gopher:
-        stages.append(("language", f"{language.VERSION}:{language.model_hash()}", language.language_stage))
-    stages.append(("scores", str(quality.VERSION), quality.score_stage))
+        stages.append(Scoring("language", f"{language.VERSION}:{language.model_hash()}", language.language_stage))
+    stages.append(Scoring("scores", str(quality.VERSION), quality.score_stage, quality.SCORES))
     return stages
+
+
+def tables(recipe: CorpusRecipe) -> Tables:
+    columns = [field for scoring in scoring_stages(recipe) for field in scoring.columns]
+    shown = [field for field in columns if not field.name.startswith("_")]
+    return Tables(
+        pa.schema([*DOCUMENT, *columns, *IDENTITY], metadata=DOCUMENT.metadata),
+        pa.schema([*DOCUMENT, *shown], metadata=DOCUMENT.metadata),
+        pa.schema([*DROPPED, *shown], metadata=DROPPED.metadata),
+    )
 
 
 def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
@@ -82,7 +105,7 @@ def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
 
 def score_key(context: Context, unit: Unit) -> str:
     source = context.recipe.sources[unit.source]
-    versions = [(name, version) for name, version, _ in scoring_stages(context.recipe)]
+    versions = [(scoring.name, scoring.version) for scoring in scoring_stages(context.recipe)]
     # `file` is where the bytes lie on this machine and decides nothing; `name` reaches the origin column. What `paths` lead to, the
     # extents say: a path more costs no new reading of the others.
     extents = [extent._replace(file="") for extent in unit.extents]

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from codedev._run import content_key, read_receipt, write_receipt
 from codedev.corpus.dedup import Changes
-from codedev.corpus.document import ERROR
+from codedev.corpus.document import DOCUMENT, ERROR
 from codedev.corpus.parts import read_part, write_part
-from codedev.corpus.unit import DOCUMENTS_PART, DROPPED_PART, SCORED, Context
+from codedev.corpus.unit import Context, tables
 
 
 class Placed(NamedTuple):
@@ -42,25 +42,31 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
         return receipt
     paths = {name: context.out / name / placed.source / f"part-{placed.number:05d}.parquet" for name in ("documents", "dropped", "errors")}
     scored = context.work / "scored" / placed.scored
+    schemas = tables(context.recipe)
     kept_facts = Counter(text_bytes=0, unknown_licence=0)
 
     def documents() -> Iterator[pa.RecordBatch]:
         for batch, verdicts in _decided(context, placed, changes):
-            kept = batch.select(DOCUMENTS_PART.names).filter(pc.is_null(verdicts["reason"]))
+            kept = batch.select(schemas.documents.names).filter(pc.is_null(verdicts["reason"]))
             kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
             kept_facts["unknown_licence"] += kept.column("licence").null_count
             yield kept
+
+    def unread() -> Iterator[pa.RecordBatch]:
+        for batch in read_part(scored.with_suffix(".dropped.parquet")):
+            nulls = [pa.nulls(batch.num_rows, field.type) for field in schemas.dropped if field.name not in batch.schema.names]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *nulls], schema=schemas.dropped)
 
     def dropped() -> Iterator[pa.RecordBatch]:
         for batch, verdicts in _decided(context, placed, changes):
             columns = {name: batch.column(name) for name in batch.schema.names} | verdicts
             columns |= {name: verdicts[name].dictionary_encode() for name in ("stage", "reason")}
             gone = pc.is_valid(verdicts["reason"])
-            yield pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in DROPPED_PART.names], schema=DROPPED_PART)
+            yield pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in schemas.dropped.names], schema=schemas.dropped)
 
     rows = {
-        "documents": write_part(paths["documents"], documents(), DOCUMENTS_PART),
-        "dropped": write_part(paths["dropped"], chain(read_part(scored.with_suffix(".dropped.parquet")), dropped()), DROPPED_PART),
+        "documents": write_part(paths["documents"], documents(), schemas.documents),
+        "dropped": write_part(paths["dropped"], chain(unread(), dropped()), schemas.dropped),
         "errors": write_part(paths["errors"], read_part(scored.with_suffix(".errors.parquet")), ERROR),
     }
     facts = {"key": key, "rows": rows, **kept_facts, "counts": counts, "renamed": renamed}
@@ -116,7 +122,7 @@ def _apply(
     # A row that a filter dropped was never seen by a barrier: a change to drop meets a null reason.
     verdicts = {name: pc.coalesce(new[name], values) for name, values in verdicts.items()}
     ids = pc.coalesce(new["new_id"], batch.column("id"))
-    return batch.set_column(0, SCORED.field("id"), ids), verdicts
+    return batch.set_column(0, DOCUMENT.field("id"), ids), verdicts
 
 
 def part_facts(context: Context, placed: Placed, receipt: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
