@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
@@ -117,7 +118,9 @@ class _Worker:
         note = context.RawArray("q", guard.NOTE_FIELDS)
         self.process = context.Process(target=_work, args=(theirs, note, os.getpid()), daemon=True)
         self.argument: Any = None
-        # Inherited from their first moment on: Ctrl-C is the parent's to handle.
+        # Inherited from their first moment on: Ctrl-C is the parent's to handle. The first start of a process starts the resource tracker
+        # too, which unblocks SIGINT once it runs: so it must run before.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
