@@ -128,8 +128,8 @@ def handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             with contextlib.suppress(OSError):  # a client that has enough hangs up
+                site.sent += len(body)  # before the client has it and looks here
                 self.wfile.write(body)
-                site.sent += len(body)
 
         def log_message(self, *_: object) -> None:  # type: ignore[override]
             pass
