@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -54,6 +54,33 @@ class Exact(Model):
     """Keep one of the documents whose text is equal once runs of white space are one blank."""
 
 
+Action = Literal["mask", "tag", "drop", "keep"]
+
+
+class Personal(Model):
+    """What becomes of personal data and secrets, type by type: `mask` puts the type's mask in their place, `tag` records where they stand,
+    `drop` drops the document, `keep` does not look for them."""
+
+    email: Action = "keep"
+    ip: Action = "keep"  # IPv4 and IPv6, global addresses alone
+    phone: Action = "keep"
+    card: Action = "keep"  # payment cards: issuer's prefix and Luhn's sum
+    iban: Action = "keep"
+    national_id: Action = "keep"  # SSN, CPF, Aadhaar, NIR, codice fiscale, DNI, NINO, resident identity numbers, ...
+    secret: Action = "keep"  # noqa: S105  # keys and tokens of providers, private keys, passwords in URLs and assignments
+    username: Action = "keep"  # u/name, names in mail headers, authors in `meta` of conversations
+    masks: dict[str, str] = Field(default={})  # type: text in its place; default the type in capitals, <EMAIL>
+
+    @field_validator("masks")
+    @classmethod
+    def _check_masks(cls, masks: dict[str, str]) -> dict[str, str]:
+        types = [name for name in cls.model_fields if name != "masks"]
+        for name in masks:
+            if name not in types:
+                raise ValueError(f"unknown type '{name}': {nearest(name, types)}")
+        return masks
+
+
 class Dedup(Model):
     exact: Exact | None = None
 
@@ -73,6 +100,7 @@ class CorpusRecipe(Model):
     sources: tuple[SerializeAsAny[SourceConfig], ...] = Field(min_length=1)  # in order of preference: duplicates keep the first source's
     language: Language | None = None
     quality: Quality = Quality()
+    pii: Personal | None = None
     dedup: Dedup = Dedup()
     expect: Expect = Expect()
     unit_bytes: int = Field(default=32 << 20, ge=1 << 10)  # raw bytes of a work unit: larger files are split, smaller ones packed

@@ -33,7 +33,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     config = context.recipe.sources[unit.source]
     reader = Reader(config, context.base, pieces.add)
     stages = scoring_stages(context.recipe)
-    changed: Counter[str] = Counter()  # what normalisation rewrote
+    noted: dict[str, Counter[str]] = {}  # what each stage did
     paths = [stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")]
     with (
         guard.limits(config, poisoned_path(context, key)),
@@ -52,8 +52,9 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
         for batch in reader.gathered(span.round, groups(context.work, span), drain) if span else reader.batches(unit.extents, drain):
             for scoring in stages:
                 batch, counted = scoring.stage(batch)
-                if scoring.name == "normalise":
-                    changed.update(counted)
+                if scoring.name != "normalise":  # rows of the others are counted where their columns are judged
+                    counted = Counter({name: count for name, count in counted.items() if name.startswith("note.")})
+                noted.setdefault(scoring.name, Counter()).update(counted)
             documents.add(with_identity(batch))
         drain()
     pieces.flush()
@@ -61,7 +62,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
         "key": key,
         "rows": documents.rows,
         "bytes_in": sum(extent.size for extent in unit.extents),
-        "counts": {"read": reader.counts, "normalise": changed},
+        "counts": {"read": reader.counts, "normalise": Counter(), **noted},
         "pieces": pieces.facts(),
     }
     return write_receipt(receipt_path, [*(path for path in paths if path.exists()), *pieces.paths], facts)

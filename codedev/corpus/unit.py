@@ -75,6 +75,11 @@ class Context(NamedTuple):
 def scoring_stages(recipe: CorpusRecipe) -> list[Scoring]:
     """What the first pass does to every batch, in order."""
     stages = [Scoring("normalise", str(normalise.VERSION), normalise.normalise)]
+    if pii := recipe.pii:
+        from codedev.corpus import personal  # its kernel takes 20 s to compile where it never ran: not for those who need none
+
+        version = content_key(personal.VERSION, pii.model_dump(mode="json"))
+        stages.append(Scoring("pii", version, personal.personal_stage(pii), personal.columns(pii)))
     if recipe.language or recipe.quality.gopher:
         stages.append(Scoring("language", f"{language.VERSION}:{language.model_hash()}", language.language_stage))
     stages.append(Scoring("scores", str(quality.VERSION), quality.score_stage, quality.SCORES))
@@ -94,6 +99,10 @@ def tables(recipe: CorpusRecipe) -> Tables:
 def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
     """(name in the waterfall, filter) in order: the first one with a reason decides."""
     chosen: list[tuple[str, Filter]] = [("content", quality.content_filter())]
+    if recipe.pii:
+        from codedev.corpus import personal
+
+        chosen.append(("pii", personal.personal_filter(recipe.pii)))
     if recipe.language:
         chosen.append(("language", language.language_filter(recipe.language)))
     if recipe.quality.gopher:
@@ -121,7 +130,7 @@ def poisoned_path(context: Context, key: str) -> Path:
 
 def judge_key(context: Context, scored: str) -> str:
     recipe = context.recipe
-    chosen: list[Any] = [recipe.language, recipe.quality.gopher, recipe.quality.code]
+    chosen: list[Any] = [recipe.pii, recipe.language, recipe.quality.gopher, recipe.quality.code]
     return content_key(scored, quality.VERSION, language.VERSION, [c.model_dump(mode="json") if c else None for c in chosen])
 
 
