@@ -37,7 +37,7 @@ SHOWN = 10
 
 _TAG = re.compile(rb"<[^<>]{1,2000}>")
 _ENTITIES = b"&#0; &#xD800; &#1114112; &#x80; &nbsp; &nbsp &lt;b&gt; &bogus; & &# &#x &NotEqualTilde;".split(b" ")
-_ENCODINGS = "utf-8 utf-16 utf-16-be utf-32 cp1252 iso8859-2 shift_jis gb18030 big5 euc-kr koi8-r utf-7".split()  # noqa: SIM905
+_ENCODINGS = "utf-8 utf-16 utf-16-be utf-32 cp1252 iso8859-2 shift_jis gb18030 big5 euc-kr koi8-r utf-7".split()
 _OPENED = b"<div>,<b>,<table><tr><td>,<ul><li>,<blockquote>,<p>,<svg>,<math>,<select>,<pre>,<!--,<a>".split(b",")
 _NAMES = (b"a", b"class", b"id", b"style")
 _VALUES = (b"", b"=x", b"='a b'", b'=""', b'="', b"=&quot;")

@@ -20,6 +20,7 @@ from codedev._errors import CodedevError, ExpectationError, printable
 
 _PATH = click.Path(path_type=Path)
 _OVERRIDES = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated.")
+_SECONDS = click.FloatRange(0, 86_400, min_open=True)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 
@@ -232,11 +233,13 @@ def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: b
 @click.option("--offset", type=click.IntRange(0), default=None, help="The archive's record that starts at this byte; also WHERE#BYTE.")
 @click.option("--record", type=click.IntRange(1), default=None, help="The archive's record with this number.")
 @click.option("--blocks", is_flag=True, help="Instead of the text: every block, kept (K) or dropped (d), its score and why.")
+@click.option("--only", type=click.Choice(["kept", "dropped"]), default=None, help="With --blocks or --json: of the blocks, these alone.")
 @click.option("--page", "page_file", type=_PATH, metavar="FILE", default=None, help="Write all of it as a page to open in a browser.")
 @click.option("--extract", type=click.Choice(["main", "all"]), default="main", show_default=True, help="Main content, or all visible text.")
 @click.option("--charset", metavar="LABEL", default=None, help="The charset that the transport named, where the page does not say.")
 @click.option("--extractor", type=click.Choice(["codedev", "trafilatura"]), default="codedev", show_default=True, help="What extracts.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Pages of an archive that are listed.")
+@click.option("--max-record-seconds", "seconds", type=_SECONDS, default=30, show_default=True, help="CPU time that the page may take.")
 @_JSON
 def corpus_extract(
     where: str,
@@ -245,11 +248,13 @@ def corpus_extract(
     offset: int | None,
     record: int | None,
     blocks: bool,
+    only: Any,
     page_file: Path | None,
     extract: Any,
     charset: str | None,
     extractor: Any,
     limit: int,
+    seconds: float,
     as_json: bool,
 ) -> None:
     """See what is taken out of one page: its text as Markdown on stdout, what it says of itself on stderr.
@@ -259,14 +264,14 @@ def corpus_extract(
 
     \b
     Example: codedev corpus extract page.html > page.md
-             codedev corpus extract page.html --blocks
+             codedev corpus extract page.html --blocks --only dropped
              codedev corpus extract crawl.warc.gz --url https://example.org/ --page why.html
              codedev corpus extract https://example.org/ --warc crawl.warc.gz
     """
     from codedev._run import write_text
     from codedev._terminal import note
     from codedev.corpus.extract.charset import known
-    from codedev.corpus.page import find, html, terminal, view
+    from codedev.corpus.page import apart, html, seen, terminal
 
     if charset and not known(charset):
         raise click.UsageError(
@@ -274,15 +279,26 @@ def corpus_extract(
         )
     if extractor != "codedev" and blocks:
         raise click.UsageError(f"--blocks goes with codedev's extractor: {extractor} names no blocks")
+    if extractor != "codedev" and extract != "main":
+        raise click.UsageError(
+            f"--extractor {extractor} gives main content alone: leave out --extract {extract}, or --extractor {extractor}"
+        )
+    if page_file is not None and page_file.is_dir():
+        raise click.UsageError(f"--page {printable(str(page_file))}: is a folder; give the file to write")
+    if not seconds > 0:  # NaN is no less than 0
+        raise click.UsageError("--max-record-seconds: give a number of seconds")
+    if only and not (blocks or as_json):
+        raise click.UsageError(f"--only {only} goes with --blocks or --json")
     if warc is not None:
         if url is not None:
             raise click.UsageError("with --warc, WHERE is the URL: leave out --url")
         where, url = warc, where
-    where, offset = find.with_offset(where, offset)
-    wanted = find.Wanted(url, offset, record)
+    where, offset = seen.with_offset(where, offset)
+    wanted = seen.Wanted(url, offset, record)
     if sum(one is not None for one in (wanted.url, offset, record)) > 1:
         raise click.UsageError("--url, --offset and --record each name a page: give one of them")
-    found = find.page(where, wanted, limit)
+    explained = blocks or as_json or page_file is not None
+    found = apart.see(apart.Asked(where, wanted, limit, extract, charset, extractor, explained, seconds))
     if isinstance(found, list):
         if as_json:
             _print([entry._asdict() for entry in found])
@@ -291,19 +307,18 @@ def corpus_extract(
         told = "its first" if len(found) == limit else "it holds"
         note(f"{told} {len(found):,} pages. See one: codedev corpus extract {printable(where)} --record {found[0].record}")
         return
-    seen = view.view(found, extract, charset, extractor, explained=blocks or as_json or page_file is not None)
     if page_file is not None:
-        write_text(page_file, html.render(seen))
+        write_text(page_file, html.render(found))
     if as_json:
-        _print(view.as_json(seen))
+        _print(seen.as_json(found, only))
         return
-    terminal.show_facts(seen)
+    terminal.show_facts(found)
     if blocks:
-        terminal.show_blocks(seen)
+        terminal.show_blocks(found, only)
     elif page_file is not None:
         print(page_file)
     else:
-        terminal.show_text(seen)
+        terminal.show_text(found)
 
 
 @corpus.command("learn-extractor")

@@ -1,6 +1,6 @@
 """LaTeX of one formula brought to one form, so that two ways of writing it compare equal; and a checker of what converters write."""
 
-# ruff: noqa: E501, SIM905 -- tables
+# ruff: noqa: E501 -- tables
 from __future__ import annotations
 
 import re

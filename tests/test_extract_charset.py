@@ -143,6 +143,23 @@ def test_a_declared_charset_outlives_a_stray_letter() -> None:
     assert decode(b"plain words, D\xc8but and more", "iso-8859-1")[1] == "cp1252"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"<p>a\0b</p>", b"<p>a\0\0b\0c</p>", b"x\0<p>y", b"n\0a\0m\0e\0 is what it says",
+     b"ab\0cd\0ef\0gh\0ij\0kl\0mn\0", b"a\0\0\0\0\0\0b"],
+)  # fmt: skip
+def test_stray_zeros_make_no_utf_16(data: bytes) -> None:
+    assert decode(data)[:2] == (data.decode(), "utf-8")
+
+
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["<p>hi</p>", "<p>漢字</p>", "<p>漢字　かな　漢字　かな</p>", " Съешь же ещё этих мягких", "name,value\r\n1,2"]
+)
+def test_utf_16_without_a_mark_is_told_however_short(text: str, charset: str) -> None:
+    assert decode(text.encode(charset))[:2] == (text, charset)
+
+
 # --- mojibake
 
 
@@ -202,7 +219,28 @@ def test_clean_text_is_left_alone(text: str) -> None:
     assert repair(text) == (text, 0)
 
 
-@pytest.mark.parametrize("piece", ["Ã©", "Ã", "â€™ ", "é»", "\x92", "ÃÂ", "Р°", "“Ã©”", "Ãƒâ€šÃ‚Â", "ðŸ", "\udc80Ã", "😀Ã©"])
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("itâ€™s\n\n```\nx = 'â€™'\n```\n\ncafÃ©", "it’s\n\n```\nx = 'â€™'\n```\n\ncafé"),
+        ("`Ã©` and cafÃ© `x`", "`Ã©` and café `x`"),
+        ("- ```\n  donâ€™t\n  ```\n- cafÃ©", "- ```\n  donâ€™t\n  ```\n- café"),
+        ("> ```\n> don\x92t\n> ```\n> don\x92t", "> ```\n> don\x92t\n> ```\n> don’t"),
+        ("````\n```\ncafÃ©\n````\ncafÃ©", "````\n```\ncafÃ©\n````\ncafé"),
+        ("a ` alone, cafÃ©\nand ` one, cafÃ©", "a ` alone, café\nand ` one, café"),
+        ("\x1c\x1f\x1c `Ã©` cafÃ©", "\x1c\x1f\x1c `Ã©` café"),
+    ],
+)
+def test_code_is_left_alone(wrong: str, right: str) -> None:
+    assert repair(wrong)[0] == right
+    page = "<p>cafÃ© <code>Ã©</code><pre>Ã©</pre>".encode()
+    assert html_to_text(page, None, "all").text == "café `Ã©`\n\n```\nÃ©\n```"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["```\nÃ©\n", "`Ã© ", "```\n", "cafÃ© `a`", "Ã©", "Ã", "â€™ ", "é»", "\x92", "ÃÂ", "Р°", "“Ã©”", "Ãƒâ€šÃ‚Â", "ðŸ", "\udc80Ã", "😀Ã©"],
+)
 def test_repair_costs_linear_time(piece: str) -> None:
     started = time.process_time()
     repair(piece * (300_000 // len(piece)))

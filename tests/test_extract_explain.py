@@ -37,4 +37,30 @@ def test_the_strongest_reason_comes_first() -> None:
     table = content.features(page.tape, page.blocks, page.title)
     for told in explain.reasons(content.shipped_model(), table, most=3):
         assert 1 <= len(told) <= 3
-        assert [abs(given) for _, given in told] == sorted((abs(given) for _, given in told), reverse=True)
+        assert [abs(given) for _, _, given in told] == sorted((abs(given) for _, _, given in told), reverse=True)
+        assert {name for name, _, _ in told} <= set(FEATURES)
+
+
+def test_both_sides_are_heard() -> None:
+    """What speaks against the score is named too, where anything does: found by adding up every feature of a group by hand."""
+    page = html.prepare(PAGE.encode())
+    table = content.features(page.tape, page.blocks, page.title)
+    model = content.shipped_model()
+    everything = explain.reasons(model, table, most=len(FEATURES))
+    for few, whole in zip(explain.reasons(model, table, most=4), everything, strict=True):
+        assert {given > 0 for _, _, given in few} == {given > 0 for _, _, given in whole}
+        assert few[:3] == whole[:3]
+
+
+def test_shares_are_said_in_words() -> None:
+    row = np.zeros(len(FEATURES), np.float32)
+    share = FEATURES.index("link_share")
+    for value, words in (
+        (0, "none of its text is links"),
+        (0.001, "less than 1 %"),
+        (0.5, "50 %"),
+        (0.999, "almost all"),
+        (1, "all of its text"),
+    ):
+        row[share] = value
+        assert explain.phrase(share, row).startswith(words)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codedev._errors import InputError
+from codedev.cli import cli
 from codedev.corpus.extract import content, html
 from codedev.corpus.extract.learn import gold, metrics
 
@@ -160,6 +164,85 @@ def test_folds_part_no_site(articles: list[train.Marked], data_dir: Path, monkey
         assert held == {one.page.group for one in few if gold.fold(one.page, 2) == fold}
     assert set(learnt.scores) == {"article_benchmark"}
     assert learnt.model.recipe["cross_validated"]["article_benchmark"] == learnt.scores["article_benchmark"]._asdict()
+
+
+# --- the command
+
+
+@pytest.fixture(scope="module")
+def few(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of sets with 12 pages of the article benchmark."""
+    source, folder = (
+        data_dir / "web" / gold.FOLDERS["article_benchmark"],
+        tmp_path_factory.mktemp("web") / gold.FOLDERS["article_benchmark"],
+    )
+    (folder / "html").mkdir(parents=True)
+    truth = dict(sorted(json.loads((source / "ground-truth.json").read_text()).items())[:12])
+    (folder / "ground-truth.json").write_text(json.dumps(truth))
+    for name in truth:
+        shutil.copy(source / "html" / f"{name}.html.gz", folder / "html")
+    return folder.parent
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["corpus", "learn-extractor", *map(str, arguments)])
+
+
+@pytest.mark.realdata
+def test_the_command_learns_scores_and_writes_the_same_bytes_twice(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightgbm")
+    monkeypatch.setattr(train, "ROUNDS", 10)
+    first = run("--data", few, "--out", tmp_path / "new/a.npz", "--folds", 2, "--folds-out", tmp_path / "folds", "--json")
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)
+    assert told["sets"] == {"article_benchmark": 12}
+    assert 0.5 < told["scores"]["article_benchmark"]["f1"] <= 1
+    again = run("--data", few, "--out", tmp_path / "b.npz", "--folds", 2, "--quiet")
+    assert again.exit_code == 0
+    assert again.stdout.endswith(f"learnt from {told['blocks']:,} blocks of 12 pages\n")
+    assert (tmp_path / "new/a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == ["fold-0.npz", "fold-1.npz"]
+    assert content.load(tmp_path / "folds/fold-1.npz").recipe["pages"] == "without fold 1 of 2"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.realdata
+def test_too_few_pages_and_sets_that_are_not_whole(few: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    (tmp_path / "one").mkdir()
+    folder = shutil.copytree(few / gold.FOLDERS["article_benchmark"], tmp_path / "one" / gold.FOLDERS["article_benchmark"])
+    name, page = min(json.loads((folder / "ground-truth.json").read_text()).items())
+    (folder / "ground-truth.json").write_text(json.dumps({name: page}))
+    lonely = run("--data", tmp_path / "one", "--out", tmp_path / "m.npz", "--folds", 2)
+    assert isinstance(lonely.exception, InputError)
+    assert "1 pages are too few for 2 folds" in str(lonely.exception)
+    for damage in ("{", "[]", json.dumps({"nowhere": page}), json.dumps({name: {}})):
+        (folder / "ground-truth.json").write_text(damage)
+        done = run("--data", tmp_path / "one", "--out", tmp_path / "m.npz")
+        assert isinstance(done.exception, InputError), damage
+        assert "is not whole" in str(done.exception)
+        assert "\n" not in str(done.exception)
+    assert not (tmp_path / "m.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere", "--out", "m.npz"], "nowhere: no such folder"),
+        (["--data", ".", "--out", "m.npz"], "holds none of the gold sets"),
+        (["--data", ".", "--out", "."], "is a folder. Give the file of the model"),
+        (["--data", ".", "--out", "m.npz", "--folds", "1"], "leaves no page to learn from"),
+        (["--data", ".", "--out", "m.npz", "--folds", "-1"], "is not in the range"),
+        (["--data", ".", "--out", "m.npz", "--folds", "0", "--folds-out", "f"], "--folds-out needs --folds"),
+    ],
+)
+def test_what_is_asked_wrongly(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightgbm")
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.exit_code != 0
+    assert message in (str(done.exception) if isinstance(done.exception, InputError) else done.output)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_gold_is_said_so(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ FRAGMENTS = {
     "<p>a<button>Go</button>b": "a\n\nGo\n\nb",
     "<label>Name<input></label><label>Mail</label>": "Name\n\nMail",
     "<p>a<hr>b<script>c</script><style>d</style>": "a\n\nb",
-    "<p>a<img alt=x src=y>b<a href=z>c</a>": "abc",
+    "<p>a<img alt=x src=y>b<a href=z>c</a>": "a bc",
     "<figure><img alt=x><figcaption>The caption</figcaption></figure>": "The caption",
     "<details><summary>S</summary>d</details><address>x<br>y</address>": "S\n\nd\n\nx\ny",
     "<p><del>a</del> <s>b</s> <em>c</em> <strong>d</strong> <kbd>e</kbd> <var>f</var>": "a b c d e f",
@@ -67,7 +67,7 @@ FRAGMENTS = {
     "<p><q></q>a": "a",
     # above and below the line, notes
     "<p>x<sup>2</sup> H<sub>2</sub>O 10<sup>−3</sup> Ca<sup>2+</sup>": "x² H₂O 10⁻³ Ca²⁺",
-    "<p>1<sup>st</sup> x<sub>n</sub>": "1st xn",
+    "<p>1<sup>st</sup> x<sub>n</sub>": "1st x_n",
     "<p>a<sup>[1]</sup> b<sup><a href=x>12</a></sup> c<a href=x><sup>3</sup></a>": "a[1] b[12] c[3]",
     # headings
     "<h1>A <b>b</b></h1><h2>x<br>y</h2><h3> </h3><h6>z</h6>p": "# A b\n\n## x y\n\n###### z\n\np",
@@ -143,7 +143,8 @@ FRAGMENTS = {
     "<table><tr><td>a<td><table><tr><td>b<td>c<tr><td>d<td>e</table><tr><td>f<td>g</table>": (
         "a\n\n| b | c |\n| --- | --- |\n| d | e |\n\nf\n\ng"
     ),
-    "<table><tr><td>a<td><p>b<p>c<tr><td>d<td>e</table>": "a\n\nb\n\nc\n\nd\n\ne",
+    "<table><tr><td>a<td><p>b<p>c<tr><td>d<td>e</table>": "| a | b<br>c |\n| --- | --- |\n| d | e |",
+    "<table><tr><td>a<td><p>b<p>c<p>d<tr><td>e<td>f</table>": "a\n\nb\n\nc\n\nd\n\ne\n\nf",
     "<table><tr><td>a<td><code>x|y</code><tr><td>c<td><h3>d</h3></table>": "| a | `x\\|y` |\n| --- | --- |\n| c | d |",
     "<ul><li>x<table><tr><td>a<td>b<tr><td>c<td>d</table></ul>": "- x\n\n  | a | b |\n  | --- | --- |\n  | c | d |",
     # formulas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import socket
 import subprocess
 import sys
@@ -128,6 +129,38 @@ def test_a_missing_package_is_told_before_anything_is_read(tmp_path: Path) -> No
     assert issubclass(MissingExtraError, Exception)
 
 
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("trafilatura", ["extract", "PAGE", "--extractor", "trafilatura"], "trafilatura"),
+        ("trafilatura", ["learn-extractor", "--data", "FOLDER", "--out", "FOLDER/m.npz"], "learn"),
+        ("lightgbm", ["learn-extractor", "--data", "FOLDER", "--out", "FOLDER/m.npz"], "learn"),
+    ],
+)
+def test_commands_name_what_is_to_be_installed(missing: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
+    """The package cannot be found in any process: a folder that comes first hides it, in workers too."""
+    write(tmp_path / "w.html", ARTICLE)
+    (tmp_path / "hides" / missing).mkdir(parents=True)
+    (tmp_path / "hides" / missing / "__init__.py").write_text(f"raise ModuleNotFoundError('No module named {missing!r}', name={missing!r})")
+    if arguments[0] == "learn-extractor":  # which asks before it imports
+        code = f"import sys; sys.modules[{missing!r}] = None; from codedev.cli import main; main()"
+    else:
+        code = "from codedev.cli import main; main()"
+    named = [one.replace("PAGE", str(tmp_path / "w.html")).replace("FOLDER", str(tmp_path)) for one in arguments]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "hides")} if arguments[0] == "extract" else None
+    command = [sys.executable, "-c", code, "corpus", *named]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: {missing} is not installed. Install it with: pip install -e '.[{extra}]' in the folder of codedev"
+    ]
+
+
+def test_nothing_but_learning_needs_trafilatura() -> None:
+    code = "import sys; sys.modules['trafilatura'] = None; import codedev.corpus.extract.learn.train, codedev.corpus.extract.learn.label"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # --- what decides a unit's key
 
 
@@ -167,7 +200,12 @@ def test_pages_of_unwanted_kinds_are_dropped_by_name(tmp_path: Path) -> None:
         first, second = read(path, page_kinds=choice)
         assert first == both[0]
         assert isinstance(second, Drop)
-        assert (second.reason, orjson.loads(second.evidence)) == ("page_kind", {"kind": "product"})
+        evidence = orjson.loads(second.evidence)
+        assert (second.reason, evidence["kind"]) == ("page_kind", "product")
+        assert max(evidence["votes"], key=evidence["votes"].get) == "product"
+        assert evidence["votes"]["product"] >= 8  # schema.org's and Open Graph's word
+        assert all(evidence["votes"].values())
+        assert evidence["spoke"][0].startswith("type product: ")
         assert meta(second)["page_kind"] == "product"
     text = write(tmp_path / "t", record(0, WORDS.encode(), "conversion", Content_Type="text/plain"))
     assert kinds(read(text, page_kinds={"drop": ("article",)})) == ["document"]  # no kind is no unwanted one,
@@ -186,7 +224,7 @@ def test_pages_of_unwanted_kinds_are_dropped_by_name(tmp_path: Path) -> None:
         ({"page_kinds": {"keep": []}}, "is empty"),
         ({"page_kinds": {"only": ["blog"]}}, "unknown key 'only'"),
         ({"page_kinds": {"keep": ["blog"]}, "extract": "none"}, "no kind is known"),
-        ({"extractor": "trafilatura", "extract": "all"}, "`extract: main` alone"),
+        ({"extractor": "trafilatura", "extract": "all"}, "main content alone: leave out `extract: all`, or `extractor: trafilatura`"),
         ({"extractor": "readability"}, "'readability'"),
     ],
 )

@@ -69,13 +69,47 @@ def counted(data: bytes) -> tuple[int, ...]:
     lower = data.lower()
     unclosed = sum(-1 if found[1] else 1 for found in re.finditer(formatting, lower))
     roots = lower.count(b"<body") + lower.count(b"<html")
-    return data.count(b"<"), unclosed, lower.count(b"<option"), roots, lower.count(b"</p") - lower.count(b"<p")
+    stray = lower.count(b"</p") - lower.count(b"<p")
+    self_closed = len(re.findall(rb"<(?:(?:title|script|style|iframe)(?![a-z])|textare|noscrip)[^<>]*/>", lower))
+    tags = len(re.findall(formatting, lower))
+    return data.count(b"<"), unclosed, lower.count(b"<option"), roots, stray, tags, self_closed, squares(data)
+
+
+TAG, RUN = re.compile(rb"<(?=[A-Za-z])"), re.compile(rb"""[^\t-\r "'/=>]*+""")
+
+
+def squares(data: bytes) -> int:
+    """The sum over all tags with more than 64 attributes of the square of their number, read byte by byte."""
+    total, at = 0, 0
+    while tag := TAG.search(data, at):
+        at, attributes, is_value = tag.end(), -1, False
+        while True:
+            run = RUN.match(data, at)
+            assert run is not None
+            at = run.end()
+            if run[0]:
+                attributes, is_value = attributes + (not is_value), False
+            sign = data[at : at + 1]
+            if sign in (b"", b">"):
+                break
+            at += 1
+            if sign == b"=":
+                is_value = True
+            elif sign in (b'"', b"'"):
+                if is_value:
+                    end = data.find(sign, at)
+                    at, is_value = (len(data) if end < 0 else end + 1), False
+                elif not run[0]:
+                    attributes += 1
+        total += attributes**2 if attributes > 64 else 0
+    return total
 
 
 def test_tags_and_words_are_counted_as_python_counts_them() -> None:
     words = page_rights._SURE + page_rights._WORDS
     pieces = b"< </ a B big strong strongs option OPTIONs body html p pre > / \t x 1 \x1c \xa0 \xe1 reativ icens .right".split(b" ")
     pieces += [b" ", *(word.encode() for word in words)]
+    pieces += [b"=", b'"', b"'", b"/>", b"<script", b"noscript", b"<TextArea", b"title", b"<a " + b"b=c " * 70, b"x/" * 70]
     random_ = random.Random(7)
     for _ in range(20_000):
         data = b"".join(random_.choice(pieces) for _ in range(random_.randrange(25)))

@@ -152,7 +152,7 @@ def found_in(page: GoldPage, text: str | None) -> Counter[str]:
 def _bare(latex: str) -> str:
     """Without white space, and the wrapper that Wikipedia puts around all of its formulas in one place and not in another."""
     formula = normalised(_WRAPPED.sub("", latex))
-    return formula.removeprefix("{\\displaystyle").removesuffix("}") if formula.startswith("{\\displaystyle") else formula
+    return normalised(formula[14:].removesuffix("}")) if formula.startswith("{\\displaystyle") else formula  # its comma may stand inside
 
 
 _WRAPPED = re.compile(r"(?<!\\)%\n\s*")  # TeX's own way to break a line: it is no space

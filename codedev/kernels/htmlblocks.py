@@ -160,7 +160,7 @@ _SHORT_TEXT = 240  # bytes of a block whose words are looked at
 def _says(data: Any, start: int, end: int, word: Any) -> bool:
     if end - start < len(word):
         return False
-    for at in range(len(word)):  # noqa: SIM110  # numba knows no all()
+    for at in range(len(word)):  # numba knows no all()
         if data[start + at] != word[at]:
             return False
     return True
@@ -203,7 +203,7 @@ _TRUE, _MAIN, _BODY_PROP, _NONE, _INVISIBLE = map(_word, ("true", "main", "artic
 )
 def _mark(data: Any, tag: Any, parent: Any, start: Any, inner: Any, step: Any, found: Any, marks: Any, places: Any, shape: Any) -> None:
     """What the attributes of each element say."""
-    prime = numba.uint64(1099511628211)
+    prime, one, two = numba.uint64(1099511628211), numba.uint64(1), numba.uint64(2)
     marks[0], places[0], shape[0] = numba.uint64(0), numba.uint64(0), numba.uint64(0)
     own = np.empty(len(tag), np.uint64)  # tag and class of an element alone
     own[0] = numba.uint64(0)
@@ -215,54 +215,54 @@ def _mark(data: Any, tag: Any, parent: Any, start: Any, inner: Any, step: Any, f
         bits = numba.uint64(0)
         place = places[up] | _PLACE[tag[node]]
         value = (numba.uint64(14695981039346656037) ^ numba.uint64(tag[node])) * prime
-        at = start[node] + 1
-        stop = inner[node] - 1
+        at, stop = numba.uint64(start[node] + 1), numba.uint64(inner[node] - 1)  # without a sign: what may be negative costs a test a byte
         while at < stop and not is_space(data[at]) and data[at] != 47:
-            at += 1
+            at += one
         while at < stop:
             while at < stop and (is_space(data[at]) or data[at] == 47):
-                at += 1
+                at += one
             name = at
             while at < stop and (data[at] != 61 or at == name) and not is_space(data[at]):
-                at += 1
+                at += one
             end = at
-            if at + 1 >= stop or data[at] != 61 or data[at + 1] != 34:
+            if at + one >= stop or data[at] != 61 or data[at + one] != 34:
                 continue
-            at += 2
+            at += two
             begin = at
             while at < stop and data[at] != 34:
-                at += 1
-            length = end - name
+                at += one
             first = data[name]
-            if length == 5 and _says(data, name, end, _CLASS):
-                bits |= marks_of(data, begin, min(at, begin + 1000), step, found)
-                for i in range(begin, min(at, begin + 200)):
+            word, behind, said, till = numba.int64(name), numba.int64(end), numba.int64(begin), numba.int64(at)
+            length = behind - word
+            if length == 5 and _says(data, word, behind, _CLASS):
+                bits |= marks_of(data, said, min(till, said + 1000), step, found)
+                for i in range(said, min(till, said + 200)):
                     byte = data[i]
                     if byte < 48 or byte > 57:  # numbers tell items of a kind apart
                         value = (value ^ numba.uint64(byte)) * prime
             elif (
-                (length == 2 and _says(data, name, end, _ID))
-                or (first == 100 and (_says(data, name, end, _TESTID) or _says(data, name, end, _COMPONENT)))
-                or (length == 10 and _says(data, name, end, _LABEL))
+                (length == 2 and _says(data, word, behind, _ID))
+                or (first == 100 and (_says(data, word, behind, _TESTID) or _says(data, word, behind, _COMPONENT)))
+                or (length == 10 and _says(data, word, behind, _LABEL))
             ):
-                bits |= marks_of(data, begin, min(at, begin + 200), step, found)
-            elif length == 4 and _says(data, name, end, _ROLE):
-                bits |= marks_of(data, begin, min(at, begin + 200), step, found)
-                if _says(data, begin, at, _MAIN):
+                bits |= marks_of(data, said, min(till, said + 200), step, found)
+            elif length == 4 and _says(data, word, behind, _ROLE):
+                bits |= marks_of(data, said, min(till, said + 200), step, found)
+                if _says(data, said, till, _MAIN):
                     place |= numba.uint64(1) << numba.uint64(ROLE_MAIN)
-            elif length == 8 and _says(data, name, end, _ITEMPROP):
-                bits |= marks_of(data, begin, min(at, begin + 200), step, found)
-                if _says(data, begin, at, _BODY_PROP):
+            elif length == 8 and _says(data, word, behind, _ITEMPROP):
+                bits |= marks_of(data, said, min(till, said + 200), step, found)
+                if _says(data, said, till, _BODY_PROP):
                     place |= numba.uint64(1) << numba.uint64(ARTICLE_BODY)
-            elif (length == 6 and _says(data, name, end, _HIDDEN_NAME)) or (
+            elif (length == 6 and _says(data, word, behind, _HIDDEN_NAME)) or (
                 length == 5
-                and _says(data, name, end, _STYLE)
-                and (_holds(data, begin, min(at, begin + 500), _NONE) or _holds(data, begin, min(at, begin + 500), _INVISIBLE))
+                and _says(data, word, behind, _STYLE)
+                and (_holds(data, said, min(till, said + 500), _NONE) or _holds(data, said, min(till, said + 500), _INVISIBLE))
             ):
                 place |= numba.uint64(1) << numba.uint64(HIDDEN)
-            elif length == 11 and _says(data, name, end, _ARIA) and _says(data, begin, at, _TRUE):
+            elif length == 11 and _says(data, word, behind, _ARIA) and _says(data, said, till, _TRUE):
                 place |= numba.uint64(1) << numba.uint64(ARIA_HIDDEN)
-            at += 1
+            at += one
         marks[node] = numba.uint64(0) if _ROOTS[tag[node]] else bits  # what a body is called says little of its parts
         places[node] = place
         own[node] = value
@@ -316,7 +316,7 @@ def _split(
     nodes = len(tag)
     for node in range(nodes):
         of_node[node] = -1
-    prime = numba.uint64(1099511628211)
+    prime, one = numba.uint64(1099511628211), numba.uint64(1)
     blocks = 0
     here = 0  # the block-level element around
     outer = np.zeros(nodes, np.int32)  # and that around it: a walk over `parent` would pass every inline element again
@@ -406,14 +406,15 @@ def _split(
         hashed = hashes[block]
         longest = counts[block, LONGEST]
         last = 0
-        while at < stop:
-            byte = data[at]
+        place, behind = numba.uint64(at), numba.uint64(stop)  # without a sign, as above
+        while place < behind:
+            byte = data[place]
             if byte == 38:  # &lt; &gt; &amp; &nbsp;
-                if at + 1 < stop and data[at + 1] == 110:
+                if place + one < behind and data[place + one] == 110:
                     byte = 32
-                while at < stop and data[at] != 59:
-                    at += 1
-            at += 1
+                while place < behind and data[place] != 59:
+                    place += one
+            place += one
             if is_space(byte):
                 if not blank:
                     chars += 1
@@ -453,18 +454,18 @@ def _split(
             elif byte >= 192:
                 foreign += 1
                 hashed = (hashed ^ numba.uint64(byte)) * prime
-                if at < stop:
-                    hashed = (hashed ^ numba.uint64(data[at])) * prime
+                if place < behind:
+                    hashed = (hashed ^ numba.uint64(data[place])) * prime
                 if 0xE3 <= byte <= 0xE9 or byte == 0xEF:
                     in_word = False
-                    if byte == 0xE3 and at + 1 < stop and data[at] == 0x80 and data[at + 1] <= 0x82:  # 、 。
-                        if data[at + 1] == 0x82:
+                    if byte == 0xE3 and place + one < behind and data[place] == 0x80 and data[place + one] <= 0x82:  # 、 。
+                        if data[place + one] == 0x82:
                             sentences += 1
                             last = 3
                         else:
                             commas += 1
                             last = 5
-                    elif byte == 0xEF and at < stop and data[at] == 0xBC:  # ！ ， ： ； ？
+                    elif byte == 0xEF and place < behind and data[place] == 0xBC:  # ！ ， ： ； ？
                         commas += 1
                         last = 3
                     else:
@@ -486,7 +487,7 @@ def _split(
                     commas += 1
                     last = 5
                 elif byte == 46 or byte == 33 or byte == 63:
-                    if at >= stop or is_space(data[at]) or data[at] == 34 or data[at] == 60:
+                    if place >= behind or is_space(data[place]) or data[place] == 34 or data[place] == 60:
                         sentences += 1
                     last = 3
                 elif byte == 58:

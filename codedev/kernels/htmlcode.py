@@ -1,7 +1,8 @@
 """Code in a page: what to call its language, and its lines as they are shown, without the numbers and buttons beside them.
 
 A `<pre>`, or a highlighter's table of line numbers and code, becomes one text; blanks at the start of lines and empty lines between them
-stay. Linear in the bytes of the element. Does not guess a language from the code, and knows no highlighter that draws with scripts.
+stay, blanks at the end of lines do not. Powers and indices are written as ^ and _. Linear in the bytes of the element. Does not guess a
+language from the code, and knows no highlighter that draws with scripts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from codedev.kernels.htmltape import INLINE, RAW, SKIPPED, TAG, TEXT, is_space, table_of
+from codedev.kernels.htmlscript import BRACED, PLAIN, power
+from codedev.kernels.htmltape import INLINE, OTHER, RAW, SKIPPED, TAG, TEXT, is_space, table_of
 
 
 def _hash(word: str) -> int:
@@ -35,7 +37,8 @@ _DATA_LANG, _DATA_LANGUAGE, _DATA_CODE_LANGUAGE = map(name, ("data-lang", "data-
 
 _GUTTER = _hashes(
     "linenos lineno line-number line-numbers line-numbers-rows linenumber linenumbers linenodiv gutter rouge-gutter hljs-ln-numbers "
-    "blob-num lnt ln crayon-nums crayon-num react-syntax-highlighter-line-number code-block-line-number"
+    "blob-num lnt ln crayon-nums crayon-num react-syntax-highlighter-line-number code-block-line-number line-num linenum line_number "
+    "line_numbers line-numbers-wrapper file-line-num diff-line-num lines-num pre-numbering hljs-line-numbers td-lineno code-line-number"
 )
 _TABLES = _hashes("highlighttable rouge-table syntaxhighlighter lntable crayon-table hljs-ln js-file-line-container")
 _LINES = _hashes("line code-line view-line crayon-line cm-line codeline")
@@ -60,10 +63,11 @@ _PRE_OR_CODE = table_of("pre code listing")
 _CELL = table_of("td th")
 _ROW = table_of("li tr")
 _NO_LINE = table_of("pre listing xmp codedev-math table ul dl h1 h2 h3 h4 h5 h6")
-_BR, _BUTTON, _CODE = TAG["br"], TAG["button"], TAG["code"]
+_BR, _BUTTON, _CODE, _TR, _SUP, _SUB = TAG["br"], TAG["button"], TAG["code"], TAG["tr"], TAG["sup"], TAG["sub"]
 
 _TAG_BYTES = 4096  # of a tag that are looked through for an attribute
 _NAME_BYTES = 20  # of a language
+_NUMBERS_BYTES = 32_768  # beside code; elements may be nested
 _bytes = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 _i32 = numba.int32[::1]
 
@@ -131,7 +135,7 @@ def _word(data: Any, at: int, end: int) -> Any:
 
 @numba.njit(nogil=True, cache=True)
 def _among(value: Any, hashes: Any) -> bool:
-    for known in hashes:  # noqa: SIM110  # a loop in a kernel
+    for known in hashes:  # a loop in a kernel
         if known == value:
             return True
     return False
@@ -307,9 +311,13 @@ def code_lines(data: Any, tag: Any, after: Any, start: Any, end: Any, root: int)
 
 @numba.njit(nogil=True, cache=True)
 def _is_number(data: Any, tag: Any, start: Any, end: Any, after: Any, node: int) -> bool:
-    """Whether an element holds digits and blanks alone."""
+    """Whether an element holds digits and blanks alone, of which no more than those of some 5,000 lines."""
+    most = _NUMBERS_BYTES
     for i in range(node + 1, after[node]):
         if tag[i] == TEXT:
+            most -= end[i] - start[i]
+            if most < 0:
+                return False
             for at in range(start[i], end[i]):
                 if not (is_space(data[at]) or 48 <= data[at] <= 57):
                     return False
@@ -322,11 +330,43 @@ def _is_shown(data: Any, tag: Any, after: Any, start: Any, inner: Any, end: Any,
     kind = tag[node]
     if SKIPPED[kind] or kind == _BUTTON:
         return False
-    if has_class(data, start[node], inner[node], _GUTTER):
-        return False
+    if has_class(data, start[node], inner[node], _GUTTER):  # some highlighters have it on what holds the code too
+        return kind == _CODE and not _is_number(data, tag, start, end, after, node)
     return not (
         _CELL[kind] and attribute(data, start[node], inner[node], _DATA_NUMBER)[0] >= 0 and _is_number(data, tag, start, end, after, node)
     )
+
+
+@numba.njit(nogil=True, cache=True)
+def _counted(data: Any, tag: Any, parent: Any, after: Any, start: Any, end: Any, node: int, counted: int) -> int:
+    """The last number of a cell of line numbers, -1 of any other: the first cell of a row of more, that counts on from `counted`."""
+    if tag[parent[node]] != _TR:
+        return -1
+    cell = parent[node] + 1
+    while cell < node and not _CELL[tag[cell]]:
+        cell = after[cell]
+    following = after[node]
+    while following < after[parent[node]] and not _CELL[tag[following]]:
+        following = after[following]
+    if cell != node or following >= after[parent[node]]:
+        return -1
+    last = counted
+    for i in range(node + 1, after[node]):
+        if tag[i] != TEXT:
+            continue
+        at, stop = start[i], end[i]
+        while at < stop:
+            if is_space(data[at]):
+                at += 1
+                continue
+            value, begin = 0, at
+            while at < stop and at < begin + 9 and 48 <= data[at] <= 57:
+                value = value * 10 + data[at] - 48
+                at += 1
+            if at == begin or (last >= 0 and value != last + 1):
+                return -1
+            last = value
+    return -1 if last == counted else last
 
 
 @numba.njit(
@@ -345,11 +385,16 @@ def code_text(
     depth = 0
     swallow = False  # a line end of the text's own is the one that has been written
     pre_end = after[root] if _PRE[tag[root]] else 0
+    counted = -1  # the last number of a line
     node = root + 1
     while True:
         while depth > 0 and node >= after[stack[2 * depth - 2]]:
             depth -= 1
             left, begun = stack[2 * depth], stack[2 * depth + 1]
+            if tag[left] == _SUP or tag[left] == _SUB:
+                out[size] = 41
+                size += 1
+                continue
             shown = size == begun and (_ROW[tag[left]] or has_class(data, start[left], inner[left], _LINES))
             if shown or (size > 0 and out[size - 1] != 10):
                 out[size] = 10
@@ -366,9 +411,25 @@ def code_text(
             if not _is_shown(data, tag, after, start, inner, end, node):
                 node = after[node]
                 continue
+            if _CELL[kind]:
+                last = _counted(data, tag, parent, after, start, end, node, counted)
+                if last >= 0:
+                    counted = last
+                    node = after[node]
+                    continue
             if _PRE[kind]:
                 pre_end = max(pre_end, after[node])
-            if not INLINE[kind] and not _CELL[kind]:
+            if kind in (_SUP, _SUB):
+                how = power(data, tag, after, start, end, node, out, size, True)
+                if how != PLAIN:
+                    out[size] = 94 if kind == _SUP else 95
+                    size += 1
+                if how == BRACED:
+                    out[size] = 40
+                    size += 1
+                    stack[2 * depth], stack[2 * depth + 1] = node, size
+                    depth += 1
+            elif not INLINE[kind] and not _CELL[kind] and (kind != OTHER or node >= pre_end):
                 if size > 0 and out[size - 1] != 10:
                     out[size] = 10
                     size += 1
@@ -424,4 +485,12 @@ def code_text(
         at += 1
         if out[at - 1] == 10:
             begin = at
-    return begin, size
+    at = written = begin
+    while at < size:  # blanks at the ends of lines, which no one sees
+        if out[at] == 10:
+            while written > begin and (out[written - 1] == 32 or out[written - 1] == 9):
+                written -= 1
+        out[written] = out[at]
+        written += 1
+        at += 1
+    return begin, written

@@ -81,7 +81,7 @@ def _is(data: Any, start: Any, end: Any, word: Any) -> bool:
     """Whether data[start:end] is `word`, its case aside."""
     if end - start != len(word):
         return False
-    for at in range(len(word)):  # noqa: SIM110  # numba knows no all()
+    for at in range(len(word)):  # numba knows no all()
         if _small(data[start + at]) != word[at]:
             return False
     return True

@@ -13,13 +13,16 @@ import numba
 import numpy as np
 
 from codedev.kernels import htmlwrite as w
-from codedev.kernels.htmlcode import DISPLAY, START, VALUE, attribute, code_lines, code_text, is_highlighter, language, number
-from codedev.kernels.htmltable import columns, place, span, workspace
-from codedev.kernels.htmltape import INLINE, RAW, SKIPPED, TAG, TEXT, Tape, is_space, table_of
+from codedev.kernels.htmlcode import DISPLAY, VALUE, attribute, code_lines, code_text, is_highlighter, language
+from codedev.kernels.htmllist import first_number, integer
+from codedev.kernels.htmlpicture import is_unknown_inline, picture
+from codedev.kernels.htmlscript import BRACED, PLAIN, power, script
+from codedev.kernels.htmltable import SECTIONS, columns, in_order, place, span, workspace
+from codedev.kernels.htmltape import INLINE, OTHER, RAW, SKIPPED, TAG, TEXT, Tape, is_space, table_of
 
 _HEADING_BYTES = 500  # a longer one is a mistake of the page
 # What is done when an element ends; the writer's three come first.
-_END_LIST, _END_HEADING, _END_TABLE, _END_ROW, _END_CELL, _END_CODE, _END_QUOTED, _END_SCRIPT = range(3, 11)
+_END_LIST, _END_HEADING, _END_TABLE, _END_ROW, _END_CELL, _END_CODE, _END_QUOTED, _END_SCRIPT, _END_POWER, _END_UNKNOWN = range(3, 13)
 
 _PRE = table_of("pre listing xmp plaintext")
 _CODE_TAG = table_of("code tt samp")
@@ -34,45 +37,13 @@ _UNREAD = SKIPPED | table_of("rt rp")
 _LINES_OF_CODE = table_of("div p td dd figure section code")
 _FLOW = INLINE & ~table_of("label")
 _BR, _LI, _OL, _DL, _DD, _DT, _BLOCKQUOTE = TAG["br"], TAG["li"], TAG["ol"], TAG["dl"], TAG["dd"], TAG["dt"], TAG["blockquote"]
-_TABLE, _TR, _Q, _SUP, _SUB, _A, _FORMULA = TAG["table"], TAG["tr"], TAG["q"], TAG["sup"], TAG["sub"], TAG["a"], TAG["codedev-math"]
+_TABLE, _TR, _Q, _SUP, _SUB, _IMG, _FORMULA = TAG["table"], TAG["tr"], TAG["q"], TAG["sup"], TAG["sub"], TAG["img"], TAG["codedev-math"]
+_PICTURE = table_of("svg picture")
 
 _bytes = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 _out = numba.uint8[::1]
 _i32, _i64 = numba.int32[::1], numba.int64[::1]
 _table = numba.int64[:, ::1]
-
-
-@numba.njit(nogil=True, cache=True)
-def _script(data: Any, tag: Any, parent: Any, after: Any, start: Any, end: Any, node: int) -> int:
-    """Whether a <sup> or <sub> holds digits and signs alone, or is the mark of a note: digits in a link."""
-    is_sup = tag[node] == _SUP
-    linked = tag[parent[node]] == _A and after[node] == after[parent[node]] and node == parent[node] + 1
-    signs, others = 0, 0
-    if after[node] > node + 16:
-        return 0
-    for i in range(node + 1, after[node]):
-        if tag[i] == TEXT:
-            at, stop = start[i], end[i]
-            if stop - at > 40:
-                return 0
-            while at < stop:
-                sign, length = w.sign_at(data, at, stop)
-                if sign >= 0:
-                    signs += 1
-                elif data[at] == 44:
-                    others += 1
-                elif not is_space(data[at]):
-                    return 0
-                at += length
-        elif tag[i] == _A:
-            linked = True
-        elif not INLINE[tag[i]] or tag[i] == _BR or tag[i] == _FORMULA:
-            return 0
-    if signs == 0:
-        return 0
-    if is_sup and linked:
-        return w.NOTE
-    return 0 if others else w.MATH_UP if is_sup else w.MATH_DOWN
 
 
 @numba.njit(nogil=True, cache=True)
@@ -107,10 +78,20 @@ def _render(
     spelled = np.empty(32, np.uint8)
     looked, column, table_end = 0, 0, 0
     single, other = 0, 0  # up to where no element has two lines of code; a text that is none
+    parts = np.empty((SECTIONS, 2), np.int64)
+    parted, part, part_end = -1, 0, nodes + 1
     depth = 0
     node = 1
     while True:
-        while depth > 0 and (node >= nodes or node >= after[stack[2 * depth - 2]]):
+        while depth > 0 and (node >= nodes or node >= after[stack[2 * depth - 2]] or (node >= part_end and stack[2 * depth - 2] == parted)):
+            if stack[2 * depth - 2] == parted:  # the parts of a table in the order that a browser shows them
+                part += 1
+                if part < len(parts) and parts[part, 0] >= 0:
+                    node, part_end = parts[part, 0], parts[part, 1]
+                    below[:] = 0
+                    continue
+                node, parted, part_end = after[parted], -1, nodes + 1
+                continue
             depth -= 1
             left, act = stack[2 * depth], stack[2 * depth + 1]
             if act == _END_CODE:
@@ -129,6 +110,12 @@ def _render(
                     out[s[w.SIZE]] = 93
                     s[w.SIZE] += 1
                 s[w.SCRIPT] = s[w.MARK] = 0
+            elif act == _END_POWER:
+                out[s[w.SIZE]] = 41
+                s[w.SIZE] += 1
+                s[w.SPACE] = 0
+            elif act == _END_UNKNOWN:
+                s[w.SPACE] |= w.PICTURE
             elif act == _END_CELL:
                 if s[w.OPEN]:
                     if s[w.CODE_AT] >= 0:
@@ -167,7 +154,7 @@ def _render(
         if kind == TEXT:
             number_of = block[node]
             if number_of < 0:
-                s[w.SPACE] = 1
+                s[w.SPACE] |= w.BLANK
             elif keep[number_of]:
                 if s[w.SCRIPT] == w.MATH_UP or s[w.SCRIPT] == w.MATH_DOWN:
                     w.put_script(out, s, box, lists, data, start[node], end[node])
@@ -177,12 +164,14 @@ def _render(
             continue
         if _UNREAD[kind]:
             if _GAP[kind]:
-                s[w.SPACE] = 1
+                s[w.SPACE] |= w.BLANK
+            elif _PICTURE[kind]:
+                s[w.SPACE] |= w.PICTURE
             node = after[node]
             continue
         if kind == _BR:
             if s[w.FLAT] or s[w.CELL] >= 0:
-                s[w.SPACE] = 1
+                s[w.SPACE] |= w.BLANK
             elif s[w.OPEN]:
                 s[w.BREAKS] += 1
                 if s[w.BREAKS] == 2:
@@ -211,20 +200,39 @@ def _render(
                 other = looked_to
             elif not is_code:
                 single = after[node]
-        if _FLOW[kind] and not is_code:
-            if _CODE_TAG[kind]:
+        if (_FLOW[kind] or (kind == OTHER and is_unknown_inline(data, start[node], tag[parent[node]]))) and not is_code:
+            if kind == OTHER:
+                act = _END_UNKNOWN
+                s[w.SPACE] |= w.PICTURE
+            elif _CODE_TAG[kind]:
                 act = _END_CODE
                 s[w.CODE] += 1
             elif kind == _Q:
                 act = _END_QUOTED
                 s[w.QUOTES] += 1
-            elif kind in (_SUP, _SUB) and s[w.SCRIPT] == 0 and s[w.CODE] == 0:
-                s[w.SCRIPT] = _script(data, tag, parent, after, start, end, node)
+            elif kind in (_SUP, _SUB) and s[w.SCRIPT] == 0:
+                if s[w.CODE] == 0:
+                    s[w.SCRIPT] = script(data, tag, parent, after, start, end, node)
                 if s[w.SCRIPT]:
                     act = _END_SCRIPT
                     s[w.MARK] = s[w.SCRIPT] == w.NOTE
+                elif s[w.OPEN] and s[w.SPACE] == 0 and s[w.BREAKS] == 0 and (s[w.CODE] == 0 or s[w.CODE_AT] >= 0):
+                    how = power(data, tag, after, start, end, node, out, s[w.SIZE], s[w.CODE] > 0)
+                    if how != PLAIN:
+                        out[s[w.SIZE]] = 94 if kind == _SUP else 95
+                        s[w.SIZE] += 1
+                    if how == BRACED:
+                        out[s[w.SIZE]] = 40
+                        s[w.SIZE] += 1
+                        act = _END_POWER
+            elif kind == _IMG:
+                at, stop = picture(data, tag, start, inner, block, keep, node, s[w.OPEN], s[w.SPACE])
+                if at < stop:
+                    w.put_text(out, s, box, lists, data, at, stop, False)
+                elif at == 0:
+                    s[w.SPACE] |= w.PICTURE
             elif _GAP[kind]:
-                s[w.SPACE] = 1
+                s[w.SPACE] |= w.BLANK
             if act != w.BOUNDARY:
                 stack[2 * depth], stack[2 * depth + 1] = node, act
                 depth += 1
@@ -256,30 +264,30 @@ def _render(
             here = s[w.LISTS]
             within = here > 0 and parent[node] == lists[w.NODE, here] and lists[w.WRITTEN, here] and lists[w.LAST_WIDTH, here] > 0
             nested = 0
-            if within and kind != _DL and w.put_in(s, box, lists, w.ITEM, lists[w.LAST_WIDTH, here], 0, w.NONE) == w.END_BOX:
+            if within and kind != _DL and w.put_in(s, box, lists, w.ITEM, lists[w.LAST_WIDTH, here], 0, w.BULLET) == w.END_BOX:
                 nested = 2  # a list in a list belongs to the item before it
             here += 1
             s[w.LISTS] = here
             lists[w.NODE, here], lists[w.ORDERED, here] = node, (kind == _OL) + nested
-            lists[w.COUNT, here] = number(data, start[node], inner[node], START, 1) if kind == _OL else 1
+            lists[w.COUNT, here], lists[w.STEP, here] = first_number(data, tag, after, start, inner, node) if kind == _OL else (1, 1)
             lists[w.LOOSE, here] = lists[w.LAST_WIDTH, here] = lists[w.WRITTEN, here] = 0
         elif kind == _LI:
             here = s[w.LISTS]
-            count, width = w.NONE, 2
+            count, width = w.BULLET, 2
             if lists[w.ORDERED, here] & 1:
-                count = number(data, start[node], inner[node], VALUE, lists[w.COUNT, here])
-                lists[w.COUNT, here] = count + 1
-                width, rest = 3, count
+                count = integer(data, start[node], inner[node], VALUE, lists[w.COUNT, here])
+                lists[w.COUNT, here] = count + lists[w.STEP, here]
+                width, rest = 3 + (count < 0), abs(count)
                 while rest >= 10:
                     rest //= 10
                     width += 1
             act = w.put_in(s, box, lists, w.ITEM, width, 1, count)
         elif kind == _DD:
-            act = w.put_in(s, box, lists, w.DEFINITION, 2, 1, w.NONE)
+            act = w.put_in(s, box, lists, w.DEFINITION, 2, 1, w.BULLET)
         elif kind == _DT:
-            act = w.put_in(s, box, lists, w.TERM, 0, 0, w.NONE)
+            act = w.put_in(s, box, lists, w.TERM, 0, 0, w.BULLET)
         elif kind == _BLOCKQUOTE:
-            act = w.put_in(s, box, lists, w.QUOTE, 2, 0, w.NONE)
+            act = w.put_in(s, box, lists, w.QUOTE, 2, 0, w.BULLET)
         elif kind == _TABLE:
             s[w.COLUMNS] = columns(data, tag, parent, after, start, inner, end, node, below, filled)
             if s[w.COLUMNS]:
@@ -287,6 +295,12 @@ def _render(
                 table_end = after[node]
                 s[w.ROWS], s[w.ROW] = 0, -1
                 below[:] = 0
+                if not in_order(tag, after, node, parts):
+                    stack[2 * depth], stack[2 * depth + 1] = node, act
+                    depth += 1
+                    parted, part = node, 0
+                    node, part_end = parts[0, 0], parts[0, 1]
+                    continue
         elif node < table_end and s[w.COLUMNS]:
             if kind == _TR:
                 act = _END_ROW

@@ -1,7 +1,7 @@
 """Which tables of a page hold data, and where their cells stand. Linear in the bytes of the table.
 
-Data: two rows and two columns with text at the least, no table, list, heading of a section or second paragraph within a cell, and no cell
-over 500 bytes of text. All others lay out a page. Looks at tags alone, never at styles.
+Data: two rows and two columns with text at the least, no table, list, heading of a section or third paragraph within a cell, and no cell
+over 500 bytes of text, or 160 in two paragraphs. All others lay out a page. Looks at tags alone, never at styles.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from codedev.kernels.htmltape import INLINE, SKIPPED, TAG, TEXT, is_space, table
 COLUMNS = 1000  # of a table, at the most
 _CELLS = 100_000
 _CELL_BYTES = 500
+_PARTED_BYTES = 160  # of a cell of two paragraphs
 _CELL = table_of("td th")
 _PRE = table_of("pre listing xmp plaintext")
 _TOO_MUCH = table_of("table ul ol li dl dt dd blockquote article section aside nav form figure header footer")
-_TR, _CAPTION = TAG["tr"], TAG["caption"]
+_TR, _CAPTION, _THEAD, _TFOOT = TAG["tr"], TAG["caption"], TAG["thead"], TAG["tfoot"]
+_ROWS = table_of("thead tbody tfoot tr")
+SECTIONS = 8  # parts that a table is read in, at the most
 _bytes = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 _i32 = numba.int32[::1]
 
@@ -64,7 +67,7 @@ def columns(
     wide = rows = lines = cells = column = 0
     row_end = cell_end = caption_end = part_end = pre_end = 0
     cell = 0
-    size = 0
+    size = paragraphs = 0
     row_filled = False
     apart = False
     node = table + 1
@@ -91,13 +94,14 @@ def columns(
                     return 0
                 if part_end and node >= part_end:
                     apart = True
-                if apart and size > 0:
+                paragraphs += apart and size > 0
+                if paragraphs > 1:
                     return 0
                 if node >= part_end:
                     part_end = 0
                 apart = False
                 size += stop - at
-                if size > _CELL_BYTES:
+                if size > (_PARTED_BYTES if paragraphs else _CELL_BYTES):
                     return 0
                 if node < pre_end:
                     while at < stop:
@@ -122,7 +126,7 @@ def columns(
             wide = max(wide, column + 1)
             column = span(data, start[node], inner[node], column, below)
             cells += column - cell
-            cell_end, size, part_end, apart = after[node], 0, 0, False
+            cell_end, size, paragraphs, part_end, apart = after[node], 0, 0, 0, False
         elif kind == _CAPTION:
             caption_end = after[node]
         elif _TOO_MUCH[kind]:
@@ -138,6 +142,49 @@ def columns(
     if rows < 2 or full < 2 or 2 * lines * wide > end[table] - inner[table]:
         return 0
     return wide
+
+
+@numba.njit(numba.boolean(numba.uint8[::1], _i32, numba.int64, numba.int64[:, ::1]), nogil=True, cache=True)
+def in_order(tag: Any, after: Any, table: int, parts: Any) -> bool:
+    """Whether the first head of a table comes before its rows and the first foot behind them. If not, `parts` are the ranges of nodes,
+    SECTIONS of them, in which a browser shows them; -1 behind the last."""
+    head = foot = rows = -1
+    last = -1
+    node = table + 1
+    while node < after[table]:
+        kind = tag[node]
+        if _ROWS[kind]:
+            if rows < 0:
+                rows = node
+            if kind == _THEAD and head < 0:
+                head = node
+            elif kind == _TFOOT and foot < 0:
+                foot = node
+            last = node
+        node = after[node]
+    if (head < 0 or head == rows) and (foot < 0 or foot == last):
+        return True
+    count = 0
+    parts[:] = -1
+    if rows > table + 1:
+        parts[count, 0], parts[count, 1] = table + 1, rows
+        count += 1
+    if head >= 0:
+        parts[count, 0], parts[count, 1] = head, after[head]
+        count += 1
+    begin = node = rows
+    while True:
+        if node >= after[table] or node in (head, foot):
+            if node > begin:
+                parts[count, 0], parts[count, 1] = begin, node
+                count += 1
+            if node >= after[table]:
+                break
+            begin = after[node]
+        node = after[node]
+    if foot >= 0:
+        parts[count, 0], parts[count, 1] = foot, after[foot]
+    return False
 
 
 def workspace() -> tuple[np.ndarray, np.ndarray]:

@@ -127,14 +127,14 @@ def _named(data: Any, at: int, name: int, length: int) -> bool:
     """Whether a name is at `at` that is the one at `name`."""
     if at + length >= len(data) or not _ends_name(data[at + length]):
         return False
-    for i in range(length):  # noqa: SIM110  # numba knows no all()
+    for i in range(length):  # numba knows no all()
         if data[at + i] != data[name + i]:
             return False
     return True
 
 
 @numba.njit(inline="always")
-def _raw_end(data: Any, at: int, name: int, length: int, script: bool) -> int:
+def _raw_end(data: Any, at: Any, name: Any, length: Any, script: bool) -> Any:
     """Where the end tag is of an element without escapes; a script may hold scripts between `<!--` and `-->`."""
     size = len(data)
     comment, nested = False, False
@@ -161,15 +161,16 @@ def _raw_end(data: Any, at: int, name: int, length: int, script: bool) -> int:
     cache=True,
 )
 def _scan(data: Any, keys: Any, values: Any, tag: Any, parent: Any, after: Any, start: Any, inner: Any, end: Any, depth: Any) -> Any:
-    size = len(data)
+    size, one = numba.uint64(len(data)), numba.uint64(1)  # without a sign: an offset that may be negative costs a test a byte
+    two, three, six = numba.uint64(2), numba.uint64(3), numba.uint64(6)
     nodes = 1
     tag[0], parent[0], start[0], inner[0], depth[0] = OTHER, -1, 0, 0, 0
     top = 0  # the open element
-    at = 0
+    at = numba.uint64(0)
     while at < size:
         begin = at
         while at < size and data[at] != 60:
-            at += 1
+            at += one
         if at > begin:
             tag[nodes], parent[nodes], start[nodes], inner[nodes], end[nodes] = TEXT, top, begin, at, at
             depth[nodes], after[nodes] = depth[top] + 1, nodes + 1
@@ -177,47 +178,47 @@ def _scan(data: Any, keys: Any, values: Any, tag: Any, parent: Any, after: Any, 
         if at >= size:
             break
         begin = at
-        at += 1
+        at += one
         if at < size and data[at] == 47:  # an end tag: of the open element, in a serialised page
-            at += 1
+            at += one
             value = numba.uint64(_BASIS)
             while at < size and data[at] != 62:
                 value = (value ^ data[at]) * numba.uint64(_PRIME)
-                at += 1
-            at += 1
+                at += one
+            at += one
             number = _number(value, keys, values)
             if top > 0 and not VOID[number] and not RAW[number]:  # in SVG and MathML these have content; they are never left open here
                 end[top], after[top] = begin, nodes
                 top = parent[top]
             continue
         if at < size and data[at] == 33:
-            if at + 2 < size and data[at + 1] == 45 and data[at + 2] == 45:
-                at += 3
-                while at < size and not (data[at] == 62 and data[at - 1] == 45 and data[at - 2] == 45 and at >= begin + 6):
-                    at += 1
+            if at + two < size and data[at + one] == 45 and data[at + two] == 45:
+                at += three
+                while at < size and not (data[at] == 62 and data[at - one] == 45 and data[at - two] == 45 and at >= begin + six):
+                    at += one
             else:
                 while at < size and data[at] != 62:
-                    at += 1
-            at += 1
+                    at += one
+            at += one
             continue
         if at < size and data[at] == 63:
             while at < size and data[at] != 62:
-                at += 1
-            at += 1
+                at += one
+            at += one
             continue
         name = at
         value = numba.uint64(_BASIS)
         while at < size and not _ends_name(data[at]):
             value = (value ^ data[at]) * numba.uint64(_PRIME)
-            at += 1
+            at += one
         length = at - name
         number = _number(value, keys, values)
         quoted = False
         while at < size and (quoted or data[at] != 62):
-            if data[at] == 34 and (quoted or data[at - 1] == 61):  # a quote opens a value behind `=` alone
+            if data[at] == 34 and (quoted or data[at - one] == 61):  # a quote opens a value behind `=` alone
                 quoted = not quoted
-            at += 1
-        at = min(at + 1, size)
+            at += one
+        at = min(at + one, size)
         tag[nodes], parent[nodes], start[nodes], inner[nodes], depth[nodes] = number, top, begin, at, depth[top] + 1
         end[nodes], after[nodes] = at, nodes + 1
         this = nodes
@@ -226,15 +227,15 @@ def _scan(data: Any, keys: Any, values: Any, tag: Any, parent: Any, after: Any, 
             continue
         if RAW[number]:
             begin = at
-            at = _raw_end(data, at, name, length, number == _SCRIPT)
+            at = numba.uint64(_raw_end(data, numba.int64(at), numba.int64(name), numba.int64(length), number == _SCRIPT))
             if at > begin:
                 tag[nodes], parent[nodes], start[nodes], inner[nodes], end[nodes] = TEXT, this, begin, at, at
                 depth[nodes], after[nodes] = depth[this] + 1, nodes + 1
                 nodes += 1
             end[this], after[this] = at, nodes
             while at < size and data[at] != 62:
-                at += 1
-            at += 1
+                at += one
+            at += one
             continue
         top = this
     while top > 0:

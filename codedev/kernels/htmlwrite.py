@@ -18,12 +18,15 @@ from codedev.kernels.htmltape import is_space
  ROW, ROWS, COLUMNS, SPENT, BUDGET, ITEMS, BLOCKQUOTES, LISTS, STATE) = range(27)  # fmt: skip
 # Of an open container, in `box`; of an open list, in `lists`.
 KIND, LIST, PLACE, WIDTH, PENDING, NUMBER, BOX = range(7)
-NODE, COUNT, ORDERED, LOOSE, LAST_WIDTH, WRITTEN, LIST_STATE = range(7)
+NODE, COUNT, STEP, ORDERED, LOOSE, LAST_WIDTH, WRITTEN, LIST_STATE = range(8)
 ITEM, QUOTE, DEFINITION, TERM = range(4)
 NONE = -1
+BULLET = -(1 << 40)  # the number of an item that has none
 MOST_ITEMS, MOST_QUOTES = 20, 10
 _JOINED_BYTES = 500  # of inline code that is put together from pieces
 MATH_UP, MATH_DOWN, NOTE = 1, 2, 3  # what a <sup> or <sub> is
+# What stands before the next word, in `s[SPACE]`: white space, the end of a paragraph in a cell, a picture.
+BLANK, PARAGRAPH, PICTURE = 1, 2, 4
 
 # What is done when an element ends.
 BOUNDARY, END_BOX, END_ITEM_AGAIN = range(3)
@@ -48,15 +51,19 @@ def _prefix(out: Any, s: Any, box: Any, boxes: int, blank: bool) -> None:
             if box[KIND, k] == DEFINITION:
                 out[size], out[size + 1] = 58, 32
                 size += 2
-            elif box[NUMBER, k] == NONE:
+            elif box[NUMBER, k] == BULLET:
                 out[size], out[size + 1] = 45, 32
                 size += 2
             else:
+                count = abs(box[NUMBER, k])
+                if box[NUMBER, k] < 0:
+                    out[size] = 45
+                    size += 1
                 power = 1
-                while power * 10 <= box[NUMBER, k]:
+                while power * 10 <= count:
                     power *= 10
                 while power > 0:
-                    out[size] = 48 + box[NUMBER, k] // power % 10
+                    out[size] = 48 + count // power % 10
                     size += 1
                     power //= 10
                 out[size], out[size + 1] = 46, 32
@@ -157,8 +164,13 @@ def ready(out: Any, s: Any, box: Any, lists: Any) -> None:
     elif s[BREAKS]:
         new_line(out, s, box)
     elif s[SPACE]:
-        out[s[SIZE]] = 32
-        s[SIZE] += 1
+        size = s[SIZE]
+        if s[SPACE] & PARAGRAPH and s[CELL] >= 0:
+            out[size], out[size + 1], out[size + 2], out[size + 3] = 60, 98, 114, 62
+            s[SIZE] = size + 4
+        elif s[SPACE] != PICTURE:
+            out[size] = 32
+            s[SIZE] = size + 1
     s[SPACE] = s[BREAKS] = 0
     size = s[SIZE]
     while s[QUOTES] > 0:
@@ -211,11 +223,43 @@ def close_code(out: Any, s: Any) -> None:
 def boundary(out: Any, s: Any) -> None:
     """What comes next is no more of this line, or, where all must be one line, of this word."""
     if s[OPEN] and (s[FLAT] or s[CELL] >= 0):
-        s[SPACE] = 1
+        s[SPACE] |= PARAGRAPH if s[CELL] >= 0 and s[CODE_AT] < 0 else BLANK
         return
     if s[CODE_AT] >= 0:
         close_code(out, s)
     s[OPEN] = s[SPACE] = s[BREAKS] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _is_unspaced(data: Any, at: int) -> bool:
+    """Whether the character at `at` is of a script of South-East Asia, which has no blanks between words."""
+    if at < 0 or at + 2 >= len(data):
+        return False
+    if data[at] == 0xE0:
+        return bool(0xB8 <= data[at + 1] <= 0xBB)  # Thai, Lao
+    # Burmese, Khmer; Tai Le, New Tai Lue, Tai Tham
+    second = data[at + 1]
+    return bool(data[at] == 0xE1 and (0x80 <= second <= 0x82 or 0x9E <= second <= 0x9F or 0xA5 <= second <= 0xAA))
+
+
+@numba.njit(nogil=True, cache=True)
+def _parts_words(data: Any, at: int) -> bool:
+    """Whether the blank of no width at `at` stands between two words and not just where a line may break."""
+    return _is_unspaced(data, at + 3) and _is_unspaced(data, at - 3)
+
+
+@numba.njit(nogil=True, cache=True)
+def is_letter(byte: int) -> bool:
+    """A letter or digit of ASCII, or the first byte of a letter of Europe."""
+    return 48 <= byte <= 57 or 97 <= byte | 32 <= 122 or 0xC3 <= byte <= 0xD4
+
+
+@numba.njit(nogil=True, cache=True)
+def _shows_gap(last: int, first: int) -> bool:
+    """Whether a picture between these two bytes stands for a blank: between words, behind a sentence; not before the comma that follows."""
+    if not is_letter(first):
+        return False
+    return is_letter(last) or last >= 0x80 or last in (33, 41, 44, 46, 58, 59, 63, 93)
 
 
 @numba.njit(numba.void(_out, _i64, _table, _table, _bytes, numba.int64, numba.int64, numba.boolean), nogil=True, cache=True)
@@ -224,7 +268,7 @@ def put_text(out: Any, s: Any, box: Any, lists: Any, data: Any, at: int, stop: i
     while at < stop:
         byte = data[at]
         if is_space(byte):
-            s[SPACE] = 1
+            s[SPACE] |= BLANK
             at += 1
             continue
         first, length = byte, 0  # the character as written, where it is not as it stands
@@ -237,7 +281,7 @@ def put_text(out: Any, s: Any, box: Any, lists: Any, data: Any, at: int, stop: i
                     at += 1
                 at += 1
                 if following == 110:
-                    s[SPACE] = 1
+                    s[SPACE] |= BLANK
                     continue
                 first = 60 if following == 108 else 62 if following == 103 else 34 if following == 113 else 38
                 length = 1
@@ -247,12 +291,14 @@ def put_text(out: Any, s: Any, box: Any, lists: Any, data: Any, at: int, stop: i
                 at += 2
                 continue
         elif byte == 0xE2:
-            if at + 2 < stop and data[at + 1] == 0x80 and data[at + 2] == 0x8B:
+            if at + 2 < stop and data[at + 1] == 0x80 and data[at + 2] == 0x8B and not _parts_words(data, at):
                 at += 3
                 continue
         elif byte == 0xEF and at + 2 < stop and data[at + 1] == 0xBB and data[at + 2] == 0xBF:
             at += 3
             continue
+        if s[SPACE] == PICTURE and s[OPEN] and _shows_gap(out[s[SIZE] - 1], first):
+            s[SPACE] = BLANK
         ready(out, s, box, lists)
         size = s[SIZE]
         if length:

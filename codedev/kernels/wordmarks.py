@@ -62,20 +62,21 @@ def compile_marks(groups: Sequence[str]) -> Marks:
 @numba.njit(inline="always")
 def marks_of(data: Any, start: int, end: int, step: Any, found: Any) -> Any:
     """The groups found in `data[start:end]`, as bits."""
-    state = numba.int64(step[0])
+    state = numba.uintp(step[0])
+    width = numba.uintp(_LETTERS)
     bits = numba.uint64(0)
     lower = False
-    for at in range(start, end):
+    for at in range(numba.uintp(start), numba.uintp(end)):  # without a sign, as an index may be negative at a cost
         byte = data[at]
         letter = byte | 32
         if 97 <= letter <= 122:
             if lower and byte < 97:
-                state = numba.int64(step[state * 27])
+                state = numba.uintp(step[state * width])
                 bits |= found[state]
             lower = byte >= 97
-            state = numba.int64(step[state * 27 + letter - 96])
+            state = numba.uintp(step[state * width + numba.uintp(letter - 96)])
         else:
             lower = False
-            state = numba.int64(step[state * 27])
+            state = numba.uintp(step[state * width])
         bits |= found[state]
-    return bits | found[numba.int64(step[state * 27])]
+    return bits | found[numba.uintp(step[state * width])]

@@ -83,7 +83,7 @@ def _replacing(data: bytes, charset: str) -> tuple[str, str, int]:
 
 
 def _without_mark(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, in which markup leaves zeros in one place of two, and in two of four."""
+    """UTF-16 or UTF-32, in which markup leaves zeros in one place of two, and in two of four. Zeros strewn over bytes are none of it."""
     nuls = head.count(b"\0")
     if nuls * 20 <= len(head):
         return None
@@ -91,10 +91,24 @@ def _without_mark(head: bytes) -> str | None:
     for wide, half in (("utf-32-le", zeros[2:]), ("utf-32-be", zeros[:2])):
         if min(half) >= 3 and "\ufffd" not in head.decode(wide, "replace")[:-1]:
             return wide
+    for wide, place in (("utf-16-le", 0), ("utf-16-be", 1)):  # a tag, of two bytes a character
+        if head[place : place + 1] == b"<" and head[1 - place : 4 : 2] == b"\0\0":
+            return wide
     odd = head[1::2].count(b"\0")
-    if nuls * 5 > len(head) or min(odd, nuls - odd) * 20 <= nuls:
-        return "utf-16-le" if odd * 2 > nuls else "utf-16-be"
-    return None
+    if min(odd, nuls - odd) * 4 > nuls:  # an ideographic space has its zero in the other place
+        return None
+    wide = "utf-16-le" if odd * 2 > nuls else "utf-16-be"
+    even = head[: len(head) & ~1]
+    # Beside a zero stands a character of ASCII or Latin-1; other pairs are letters, not two characters of ASCII each.
+    highs, lows = (even[1::2], even[::2]) if wide == "utf-16-le" else (even[::2], even[1::2])
+    pairs = [(high, low) for high, low in zip(highs, lows, strict=True) if high]
+    plain = sum(0x20 <= high < 0x7F and 0x20 <= low < 0x7F for high, low in pairs)
+    if nuls < _FEWEST or plain * 10 > len(pairs) * 9 or "\0" in even.decode(wide, "replace").rstrip("\0"):
+        return None
+    return wide
+
+
+_FEWEST = 3  # zeros
 
 
 # --- charsets that write in seven bits

@@ -65,18 +65,20 @@ def stats(tape: Tape, blocks: Blocks, keep: np.ndarray) -> page_kind.Stats:
     words, kept = counts[:, WORDS], counts[:, WORDS][keep]
     whole = int(words.sum())
     tags = tape.tag
-    shapes = np.unique(blocks.shape[blocks.element], return_counts=True)[1]
+    shapes = np.sort(blocks.shape[blocks.element])
+    ends = np.flatnonzero(shapes[1:] != shapes[:-1])  # of runs of the same shape, but for the last
+    runs = np.diff(ends, prepend=-1, append=len(shapes) - 1)
     return page_kind.Stats(
-        blocks=int(keep.sum()),
+        blocks=int(np.count_nonzero(keep)),
         words=int(kept.sum()),
         words_all=whole,
         link_share=float(counts[:, LINK_WORDS].sum()) / max(1, whole),
-        paragraphs=int((kept >= 30).sum()),
-        repeated=int(shapes.max(initial=0)),
-        code=int((tags == TAG["pre"]).sum()),
-        tables=int((tags == TAG["table"]).sum()),
+        paragraphs=int(np.count_nonzero(kept >= 30)),
+        repeated=int(runs.max(initial=0)),
+        code=int(np.count_nonzero(tags == TAG["pre"])),
+        tables=int(np.count_nonzero(tags == TAG["table"])),
         prices=0,
-        posts=int(((marks & _POST) != 0).sum()),
+        posts=int(np.count_nonzero(marks & _POST)),
     )
 
 

@@ -23,8 +23,12 @@ from codedev.kernels.trees import DEPTH, Trees
 _ROWS = 256  # explained at a time: 0.5 MB of contributions
 
 
-def reasons(model: Model, table: np.ndarray, most: int = 3) -> list[list[tuple[str, float]]]:
-    """For each row of float32[blocks, FEATURES], what moved its score most, the strongest first: (words, what it added to the log-odds)."""
+Reason = tuple[str, str, float]  # a feature, what it says in words, and what it and its like added to the log-odds
+
+
+def reasons(model: Model, table: np.ndarray, most: int = 3) -> list[list[Reason]]:
+    """For each row of float32[blocks, FEATURES], what moved its score most, the strongest first. Of two and more, one is for the other side
+    where anything is."""
     return [
         _told(row, given, most)
         for start in range(0, len(table), _ROWS)
@@ -32,18 +36,23 @@ def reasons(model: Model, table: np.ndarray, most: int = 3) -> list[list[tuple[s
     ]
 
 
-def _told(row: np.ndarray, given: np.ndarray, most: int) -> list[tuple[str, float]]:
+def _told(row: np.ndarray, given: np.ndarray, most: int) -> list[Reason]:
     together = np.bincount(_GROUP_OF, given, _GROUPS)
     together[_NUMBERS["page"]] = 0
-    ranked = np.argsort(-np.abs(together), kind="stable")[:most]
-    return [(_speaker(group, row, given), float(together[group])) for group in ranked if together[group]]
+    ranked = [group for group in np.argsort(-np.abs(together), kind="stable") if together[group]]
+    told = ranked[:most]
+    if 1 < most < len(ranked) and len({together[group] > 0 for group in told}) == 1:
+        other = next((group for group in ranked[most:] if (together[group] > 0) != (together[told[0]] > 0)), told[-1])
+        told = [*told[:-1], other]
+    return [(*_speaker(group, row, given), float(together[group])) for group in told]
 
 
-def _speaker(group: int, row: np.ndarray, given: np.ndarray) -> str:
-    """The words of the feature that moved most, in the direction in which the group moved."""
+def _speaker(group: int, row: np.ndarray, given: np.ndarray) -> tuple[str, str]:
+    """The feature that moved most in the direction in which the group moved, and its words."""
     members = np.flatnonzero(group == _GROUP_OF)
     sign = np.sign(given[members].sum())
-    return phrase(int(members[np.argmax(given[members] * sign)]), row)
+    feature = int(members[np.argmax(given[members] * sign)])
+    return FEATURES[feature], phrase(feature, row)
 
 
 def contributions(trees: Trees, table: np.ndarray) -> np.ndarray:
@@ -92,8 +101,15 @@ def _counted(one: str, many: str) -> Say:
     return lambda value, _: f"no {many}" if value == 0 else f"1 {one}" if value == 1 else f"{_number(value)} {many}"
 
 
+def _part(value: float) -> str:
+    """A share in words, so that a little is told from nothing."""
+    if value <= 0:
+        return "none"
+    return "all" if value >= 1 else "less than 1 %" if value < 0.005 else "almost all" if value > 0.995 else f"{value * 100:.0f} %"
+
+
 def _share(of: str) -> Say:
-    return lambda value, _: f"{value * 100:.0f} % {of}"
+    return lambda value, _: f"{_part(value)} {of}"
 
 
 def _rate(what: str) -> Say:
@@ -114,17 +130,13 @@ def _tag(value: float) -> str:
     return f"a <{NAMES[number]}>" if 0 <= number < len(NAMES) else "an element that HTML does not know"
 
 
-def _way(before: str, at: str, behind: str, nowhere: str) -> Say:
+def _way(what: str, nowhere: str) -> Say:
     def say(value: float, _: str) -> str:
         if value == -999:
             return nowhere
-        return at if value == 0 else f"{_number(abs(value))} {_blocks(value)} {before if value < 0 else behind}"
+        return f"is the {what}" if value == 0 else f"{_number(abs(value))} {_blocks(value)} {'before' if value < 0 else 'after'} the {what}"
 
     return say
-
-
-def _beside_the(what: str) -> tuple[str, str, str]:
-    return f"before the {what}", f"is the {what}", f"behind the {what}"
 
 
 def _blocks(count: float) -> str:
@@ -132,12 +144,20 @@ def _blocks(count: float) -> str:
 
 
 def _around(level: str) -> str:
-    return "the element around it" if level == "1" else f"the element {level} up"
+    return "the element around it" if level == "1" else f"the element {level} levels up"
+
+
+def _rich(value: float, level: str) -> str:
+    if value < 0.005:
+        return f"no running text in {_around(level)}"
+    if value >= 1:
+        return f"{_around(level)} is the page's richest in running text"
+    return f"{_around(level)} is {_part(value)} as rich in running text as the page's richest"
 
 
 def _neighbour(offset: str) -> str:
     count = abs(int(offset))
-    side = "before" if offset.startswith("-") else "behind"
+    side = "before" if offset.startswith("-") else "after"
     return f"the block {side} it" if count == 1 else f"the block {count} {side} it"
 
 
@@ -184,23 +204,31 @@ def _place(value: float, name: str) -> str:
 
 
 def _mark(value: float, name: str) -> str:
-    word = _SPELT.get(name, name)
+    """A mark stands for words of one meaning, of which one gives it its name."""
+    what = f"class or id like “{_SPELT.get(name, name)}”"
     if value >= 20:
-        return f"no class says {word}"
-    return f"class says {word}" if value == 0 else f"class says {word}, {_number(value)} up"
+        return f"no {what} on it or around it"
+    return f"its {what}" if value == 0 else f"a {what}, {_number(value)} {'level' if value == 1 else 'levels'} up"
 
 
-def _core(value: float, _: str) -> str:
-    where = "outside of" if value < 0 else "inside"
-    return f"{_number(abs(value))} {'level' if abs(value) == 1 else 'levels'} {where} the densest part"
+def _core(what: str) -> Say:
+    def say(value: float, _: str) -> str:
+        where = "outside of" if value < 0 else "inside"
+        return f"{_number(abs(value))} {'level' if abs(value) == 1 else 'levels'} {where} {what}"
 
-
-def _density(value: float, _: str) -> str:
-    return f"{value * 100:.0f} % of the best text density around it" if value >= 0.01 else "no dense text around it"
+    return say
 
 
 def _article(value: float, _: str) -> str:
-    return f"its <article> holds {value * 100:.0f} % of the paragraphs" if value else "in no <article>"
+    return f"its <article> holds {_part(value)} of the page's paragraphs" if value else "in no <article> that holds paragraphs"
+
+
+def _alike(value: float, _: str) -> str:
+    return "no other block has its tags and classes" if value <= 1 else f"{_number(value)} blocks have the same tags and classes"
+
+
+def _linked(value: float, which: str) -> str:
+    return f"{which} has no links" if value <= 0 else f"{_part(value)} of {which} is links"
 
 
 def _list(*phrases: tuple[str, str, Say]) -> tuple[_Phrase, ...]:
@@ -211,8 +239,8 @@ _NO_PARAGRAPHS = "the page has no full paragraphs"
 PHRASES = _list(
     ("tag", "tag", lambda value, _: f"is {_tag(value)}"),
     ("heading", "tag", lambda value, _: f"is a heading of level {_number(value)}" if value else "is no heading"),
-    ("words", "length", _counted("word", "words")),
-    ("chars", "length", _counted("character", "characters")),
+    ("words", "length", lambda value, _: f"{_number(value)} {'word' if value == 1 else 'words'} long"),
+    ("chars", "length", lambda value, _: f"{_number(value)} {'character' if value == 1 else 'characters'} long"),
     ("paragraph", "length", _yes("a full paragraph with few links", "no full paragraph")),
     ("link_share", "links", _share("of its text is links")),
     ("links", "links", _counted("link", "links")),
@@ -221,7 +249,7 @@ PHRASES = _list(
     ("longest", "spelling", lambda value, _: f"a longest word of {_number(value)} letters"),
     ("capitalised", "spelling", _share("of its words begin with a capital")),
     ("short", "spelling", _share("of its words are short")),
-    ("foreign", "spelling", _share("of its letters are beyond ASCII")),
+    ("foreign", "spelling", _share("of its characters are beyond ASCII")),
     ("digits", "digits", _share("of its characters are digits")),
     ("commas", "sentences", _rate("comma")),
     ("sentences", "sentences", _counted("end of a sentence", "ends of sentences")),
@@ -234,38 +262,39 @@ PHRASES = _list(
     ("breaks", "breaks", _counted("line break", "line breaks")),
     ("images", "images", _counted("picture just before", "pictures just before")),
     ("inputs", "inputs", _counted("form field just before", "form fields just before")),
-    ("depth", "depth", lambda value, _: f"{_number(value)} elements deep"),
+    ("depth", "depth", lambda value, _: f"nested {_number(value)} elements deep"),
     ("index", "position", lambda value, _: f"block {_number(value + 1)} of the page"),
     ("from_end", "position", lambda value, _: f"{_number(value)} {_blocks(value)} from the page's end"),
-    ("position", "position", _share("down the page's blocks")),
+    ("position", "position", lambda value, _: f"{value * 100:.0f} % down the page's blocks"),
     ("words_before", "position", _share("of the page's words are before it")),
     ("same_text", "same_text", lambda value, _: "its text comes once" if value <= 1 else f"its text comes {_number(value)} times"),
-    ("same_shape", "shape", lambda value, _: "no other block has its shape" if value <= 1 else f"{_number(value)} blocks have its shape"),
-    ("shape_words", "shape", lambda value, _: f"blocks of its shape have {_number(value)} words each"),
-    ("shape_links", "shape", _share("of the words in blocks of its shape are links")),
-    ("shape_share", "shape", _share("of the page's words are in blocks of its shape")),
+    ("same_shape", "shape", _alike),
+    ("shape_words", "shape", lambda value, _: f"blocks with its tags and classes have {_number(value)} words each"),
+    ("shape_links", "shape", _share("of the words in blocks with its tags and classes are links")),
+    ("shape_share", "shape", _share("of the page's words are in blocks with its tags and classes")),
     ("is_title", "title", _yes("says what the page's title says", "does not say the page's title")),
-    ("from_heading", "heading", _way(*_beside_the("main heading"), "the page has no <h1>")),
-    ("from_first", "first", _way(*_beside_the("first full paragraph"), _NO_PARAGRAPHS)),
-    ("from_last", "last", _way(*_beside_the("last full paragraph"), _NO_PARAGRAPHS)),
-    ("in_core([975])", "core", _inside("the element with {}0 % of the paragraphs")),
-    ("in_top", "core", _inside("the element with the densest text")),
-    ("steps_to_(?:core|top)", "core", _core),
-    ("score[12]", "core", _density),
+    ("from_heading", "heading", _way("main heading", "the page has no <h1>")),
+    ("from_first", "first", _way("first full paragraph", _NO_PARAGRAPHS)),
+    ("from_last", "last", _way("last full paragraph", _NO_PARAGRAPHS)),
+    ("in_core([975])", "core", _inside("the element with {}0 % of the page's paragraphs")),
+    ("in_top", "core", _inside("the element that is richest in running text")),
+    ("steps_to_core", "core", _core("the element with half of the page's paragraphs")),
+    ("steps_to_top", "core", _core("the element that is richest in running text")),
+    ("score([12])", "core", _rich),
     ("article_share", "article", _article),
     ("articles", "page", _counted("<article> on the page", "<article>s on the page")),
     (r"words([1-4])", "around", lambda value, level: f"{_around(level)} has {_number(value)} words"),
-    (r"link_share([1-4])", "around", lambda value, level: f"{value * 100:.0f} % of the words of {_around(level)} are links"),
+    (r"link_share([1-4])", "around", lambda value, level: f"{_part(value)} of the words of {_around(level)} are links"),
     (r"blocks([1-4])", "around", lambda value, level: f"{_around(level)} holds {_number(value)} {_blocks(value)}"),
-    (r"share([1-4])", "around", lambda value, level: f"{_around(level)} holds {value * 100:.0f} % of the page's paragraphs"),
+    (r"share([1-4])", "around", lambda value, level: f"{_around(level)} holds {_part(value)} of the page's paragraphs"),
     (r"mean([1-4])", "around", lambda value, level: f"{_around(level)} has {_number(value)} words a block"),
     (r"place([1-4])", "around", lambda value, level: f"{value * 100:.0f} % down {_around(level)}"),
     (r"tag([1-4])", "around", lambda value, level: f"{_around(level)} is {_tag(value)}" if value else f"{_around(level)} is the page"),
     (r"words([+-]\d)", "near", _beside(lambda value, which: f"{which} has {_number(value)} words")),
-    (r"link_share([+-]\d)", "near", _beside(lambda value, which: f"{which} is {value * 100:.0f} % links")),
+    (r"link_share([+-]\d)", "near", _beside(_linked)),
     (r"tag([+-]\d)", "near", _beside(lambda value, which: f"{which} is {_tag(value)}")),
     (r"near([+-]\d)", "near", _beside(lambda value, which: f"{which} {'shares' if value else 'does not share'} its parent")),
-    (r"same_shape([+-]\d)", "near", _beside(lambda value, which: f"{which} has {'the same' if value else 'another'} shape")),
+    (r"same_shape([+-]\d)", "near", _beside(lambda value, which: f"{which} has {'the same' if value else 'other'} tags and classes")),
     ("page_blocks", "page", lambda value, _: f"{_number(value)} blocks on the page"),
     ("page_words", "page", lambda value, _: f"{_number(value)} words on the page"),
     ("page_link_share", "page", _share("of the page's words are links")),

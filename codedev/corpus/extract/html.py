@@ -16,8 +16,9 @@ from resiliparse.parse.html import HTMLParserException, HTMLTree
 from codedev.corpus.extract import charset, content, html_head, mojibake, page_about, page_kind, page_metas, page_rights
 from codedev.corpus.extract.maths import page as maths
 from codedev.corpus.extract.page_rights import licence_of_url as licence_of_url
-from codedev.kernels import htmlattributes, htmlblocks, htmlrender, htmltags, htmltape
+from codedev.kernels import htmlblocks, htmlrender, htmltags, htmltape
 from codedev.kernels.htmlblocks import Blocks
+from codedev.kernels.htmltags import Words
 from codedev.kernels.htmltape import Tape
 
 Extract = Literal["main", "all"]
@@ -64,6 +65,15 @@ class Prepared(NamedTuple):
     formulas: int
     tape: Tape
     blocks: Blocks
+    words: int  # of `page_rights.WORDS` that are in its bytes, as bits
+
+
+# One search for the words of formulas, of which any one counts, and for those of licences, each of which has its bit.
+_FORMULA = page_rights.ALL_WORDS + 1
+_SEARCH = Words(
+    *(word.encode() for word in (*page_rights.WORDS, *maths._WORDS)),
+    bits=[*range(len(page_rights.WORDS)), *[len(page_rights.WORDS)] * len(maths._WORDS)],
+)
 
 
 def prepare(html: bytes, charset_hint: str | None = None) -> Prepared:
@@ -74,15 +84,17 @@ def prepare(html: bytes, charset_hint: str | None = None) -> Prepared:
     tree = _parse(source, data)
     document = tree.document
     assert document is not None  # a parsed tree has one
-    formulas = 0
-    if maths.may_hold(data):
+    formulas, words = 0, _SEARCH.found(data)
+    if words & _FORMULA:
         if document.query_selector(_TOO_DEEP) is not None:  # 0.3 ms; writing into a deep tree costs its depth
             raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
         formulas = maths.rewrite(tree, data)
     tape = htmltape.tape(np.frombuffer(document.html.encode("utf-8", "replace"), np.uint8))
     if tape.depth.max() > _MAX_DEPTH:
         raise PageError(f"elements are nested more than {_MAX_DEPTH} deep")
-    return Prepared(source, encoding, replaced, plain, tree.title or "", formulas, tape, htmlblocks.blocks(tape))
+    return Prepared(
+        source, encoding, replaced, plain, tree.title or "", formulas, tape, htmlblocks.blocks(tape), words & page_rights.ALL_WORDS
+    )
 
 
 def html_to_text(
@@ -110,7 +122,7 @@ def written(page: Prepared, keep: np.ndarray, url: str | None = None) -> Page:
     text, repaired = text_of(page, keep)
     nodes = page_metas.nodes(page.tape)
     about = page_about.about(nodes, url)
-    rights = page_rights.of_page(nodes, marks=page_rights.may_mark(page.source, words=_words(page.plain)))
+    rights = page_rights.of_page(nodes, marks=page_rights.may_mark(page.source, words=page.words))
     verdict = page_kind.kind(nodes, url, about, content.stats(page.tape, page.blocks, keep))
     return Page(text, rights.licence, _meta(page, about, rights, verdict.kind, repaired), verdict.kind)
 
@@ -171,11 +183,12 @@ def _words(plain: bytes | None) -> int:
 def _parse(source: str, data: bytes) -> HTMLTree:
     """`data`: the source in UTF-8 or one of `_SUPERSETS`."""
     raw = np.frombuffer(data, np.uint8)
-    if htmlattributes.squares(raw) > _MAX_ATTRIBUTES**2:
+    counts = htmltags.counts(raw)
+    if counts[htmltags.SQUARES] > _MAX_ATTRIBUTES**2:
         raise PageError(f"a tag has more than {_MAX_ATTRIBUTES:,} attributes, or many tags have thousands")
-    _check_open_elements(htmltags.counts(raw))
+    _check_open_elements(counts)
     try:
-        return HTMLTree.parse(_closed(source))
+        return HTMLTree.parse(_closed(source) if counts[htmltags.SELF_CLOSED] else source)
     except HTMLParserException as error:
         raise PageError(f"cannot be parsed as HTML: {error}") from None
 

@@ -6,8 +6,8 @@ after letters, or a length that no text reaches by chance. What proves nothing b
 quote) is repaired where most runs of the text are proved. Double and triple mojibake takes as many passes; a single character in quotes
 is spoken of and stays. Control codes that are left (U+0080 to U+009F) become the characters that windows-1252 has there.
 
-Nothing else is changed: no quotes, no widths, no lost bytes made up. Cost for 100 kB: 1 µs of ASCII, 0.1 to 0.3 ms of other clean text,
-1.3 ms of Greek; 0.1 s where every word must be repaired. Linear in the text.
+Nothing else is changed: no code, no quotes, no widths, no lost bytes made up. Cost for 100 kB: 1 µs of ASCII, 0.1 to 0.3 ms of other
+clean text, 1.3 ms of Greek; 0.1 s where every word must be repaired, twice that beside code. Linear in the text.
 What it does not do: one charset of one byte read as another, UTF-8 read as a charset of several bytes (GBK, Shift_JIS), sequences that
 have lost a byte.
 """
@@ -27,9 +27,57 @@ _PASSES = 6  # each undoes the reading that explains most
 
 
 def repair(text: str) -> tuple[str, int]:
-    """(text, sequences repaired). A sequence is one character of the repaired text, counted at each level of mojibake."""
+    """(text, sequences repaired). A sequence is one character of the repaired text, counted at each level of mojibake.
+
+    Markdown's code, in fences or between single backticks, stays as it is: there mojibake is what is shown, as in tests of charsets."""
     if text.isascii() or len(text) > _LONGEST:
         return text, 0
+    result = _repaired(text)
+    if not result[1] or "`" not in text:
+        return result
+    pieces = _around_code(text)
+    if len(pieces) == 1:
+        return result
+    prose = pieces[::2]
+    whole, count = _repaired(_CUT.join(prose))  # all at once: what one part proves counts for the others
+    mended = whole.split(_CUT)
+    if len(mended) != len(prose):  # the text itself holds such characters
+        parts = list(map(_repaired, prose))
+        mended, count = [part for part, _ in parts], sum(number for _, number in parts)
+    pieces[::2] = mended
+    return "".join(pieces), count
+
+
+_CUT = "\x1c\x1f\x1c"  # parts of no charset's mojibake
+
+
+def _around_code(text: str) -> list[str]:
+    """The text cut into what is no code, and code, in turns. A fence ends with a line of as many backticks, or with the text."""
+    pieces = [""]
+    fence = ""
+    for line in _LINE.findall(text):
+        inside = bool(fence)
+        if inside:
+            if line.lstrip(" >").rstrip() == fence:
+                fence = ""
+        elif opened := _FENCE.match(line):
+            fence, inside = opened[1], True
+        parts = ["", line] if inside else _INLINE.split(line)
+        if inside and len(pieces) % 2 == 0:
+            parts = [line]
+        if not inside and len(pieces) % 2 == 0:
+            pieces.append("")
+        pieces[-1] += parts[0]
+        pieces += parts[1:]
+    return pieces if len(pieces) % 2 else [*pieces, ""]
+
+
+_LINE = re.compile(r"[^\n]*+\n|[^\n]++")
+_FENCE = re.compile(r"(?:[ >]|- |: |\d{1,9}\. )*+(`{3,})[^`]*$")
+_INLINE = re.compile(r"((?<!`)`[^`\n]++`(?!`))")
+
+
+def _repaired(text: str) -> tuple[str, int]:
     repaired = 0
     for _ in range(_PASSES):
         found = [(_survey(text, reading), reading) for reading in _READINGS if reading.may_hold(text)]

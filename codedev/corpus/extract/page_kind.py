@@ -36,12 +36,18 @@ class Stats(NamedTuple):
 
 class Verdict(NamedTuple):
     kind: Kind
-    evidence: list[str]  # what voted for it, strongest first
     votes: dict[Kind, float]
+    said: list[Rule]  # that hold
+
+    @property
+    def evidence(self) -> list[str]:
+        """What voted for it, strongest first."""
+        for_it = sorted((rule for rule in self.said if rule.votes.get(self.kind, 0.0) > 0), key=lambda rule: -rule.votes[self.kind])
+        return [f"{rule.source} {_shown(rule)}: {rule.why}" for rule in for_it]
 
 
 def kind(nodes: Nodes, url: str | None, about: About, stats: Stats) -> Verdict:
-    """The page's kind, and why."""
+    """The page's kind, and what it was told by."""
     votes: dict[Kind, float] = dict.fromkeys(KINDS, 0.0)
     said: list[Rule] = []
     for rule in _holding(_told(nodes, url, about), about, stats):
@@ -49,8 +55,7 @@ def kind(nodes: Nodes, url: str | None, about: About, stats: Stats) -> Verdict:
         for name, vote in rule.votes.items():
             votes[name] += vote
     best = max(KINDS, key=lambda name: votes[name])
-    for_it = sorted((rule for rule in said if rule.votes.get(best, 0.0) > 0), key=lambda rule: -rule.votes[best])
-    return Verdict(best, [f"{rule.source} {_shown(rule)}: {rule.why}" for rule in for_it], votes)
+    return Verdict(best, votes, said)
 
 
 _LONGEST = 1000  # characters of a text that are looked at

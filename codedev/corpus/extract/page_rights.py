@@ -56,8 +56,9 @@ def words_in(data: bytes) -> int:
     return _SEARCH.found(data)
 
 
-_SEARCH = Words(*(word.encode() for word in _SURE + _WORDS))
-ALL_WORDS = (1 << len(_SURE + _WORDS)) - 1
+WORDS = (*_SURE, *_WORDS)
+_SEARCH = Words(*(word.encode() for word in WORDS))
+ALL_WORDS = (1 << len(WORDS)) - 1
 
 
 def may_mark(source: str, start: int = 0, words: int = ALL_WORDS) -> bool:

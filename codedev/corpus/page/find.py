@@ -6,63 +6,33 @@ until the page is found, 450 MB of decompressed records a second; a page named b
 
 from __future__ import annotations
 
-import heapq
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from codedev import _files
 from codedev._errors import InputError, printable
+from codedev.corpus import guard
 from codedev.corpus.extract import html
+from codedev.corpus.page.seen import ANY, LIMIT, Entry, Raw, Wanted
+from codedev.corpus.source import Failure
 from codedev.corpus.sources.web import warc, warc_http, warc_stream
 from codedev.corpus.sources.web.format import Format, content, identify, is_fragment, mime
 
-_LIMIT = 64 << 20
 _NEAR = 3  # URLs that an error names
+_COMPARED = 2_000  # characters of a URL
 
 
-class Raw(NamedTuple):
-    """A page as it is stored."""
-
-    name: str  # what to call it
-    html: bytes
-    charset: str | None = None  # what the transport said
-    url: str | None = None
-    note: str | None = None  # what a person should know of it
-
-
-class Entry(NamedTuple):
-    """A page of an archive."""
-
-    record: int  # its number in the archive, from 1
-    offset: int
-    url: str
-    bytes: int
-    title: str
-
-
-class Wanted(NamedTuple):
-    """Which record of an archive; nothing = none is chosen."""
-
-    url: str | None = None
-    offset: int | None = None
-    record: int | None = None
-
-
-_ANY = Wanted()
-
-
-def page(where: str, wanted: Wanted = _ANY, most: int = 20) -> Raw | list[Entry]:
-    """The page at `where`, `-` for standard input; where that is an archive and nothing is `wanted` of it, its first pages. In another
-    file `wanted.url` says where the page was found. InputError where there is no page."""
-    with _opened(where) as file:
+def page(where: str, wanted: Wanted = ANY, most: int = 20, piped: bytes | None = None) -> Raw | list[Entry]:
+    """The page at `where`, or `piped`, what came through standard input; where that is an archive and nothing is `wanted` of it, its first
+    pages. In another file `wanted.url` says where the page was found. InputError where there is no page."""
+    with _opened(where, piped) as file:
         form = _identified(file, where)
         if form.kind in ("warc", "arc"):
-            return _listed(file, form, where, most) if wanted == _ANY else _record(file, form, where, wanted)
+            return _listed(file, form, where, most) if wanted == ANY else _record(file, form, where, wanted)
         if wanted.offset is not None or wanted.record is not None:
             raise InputError(f"{where}: is no web archive, so that it has no records. Leave out --offset and --record")
         body = _whole(file, form, where)
@@ -73,39 +43,39 @@ def _listed(file: BinaryIO, form: Format, where: str, most: int) -> list[Entry]:
     found = []
     for number, record in islice(_pages_of(file, form), most):
         raw = _payload(record, where)
-        title = str(html.html_as_it_is(raw.html, raw.charset).meta.get("title") or "")
-        found.append(Entry(number, record.offset, raw.url or "", len(raw.html), title))
+        title = guard.guarded(record.offset, record.block, _title, raw)
+        error = title.message if isinstance(title, Failure) else None
+        found.append(Entry(number, record.offset, raw.url or "", len(raw.html), title if isinstance(title, str) else "", error))
     if not found:
         raise InputError(f"{where}: this archive holds no page of HTML. See what it holds: codedev corpus read web {where} --dropped")
     return found
 
 
-_OFFSET = re.compile(r"(.+)#(\d{1,18})")
-
-
-def with_offset(where: str, offset: int | None) -> tuple[str, int | None]:
-    """`archive.warc.gz#1234` is the archive and its offset, unless a file has that name or an offset is given."""
-    found = _OFFSET.fullmatch(where)
-    if offset is not None or not found or os.path.lexists(where):
-        return where, offset
-    return found[1], int(found[2])
+def _title(raw: Raw) -> str:
+    return str(html.html_as_it_is(raw.html, raw.charset).meta.get("title") or "")
 
 
 # --- files
 
 
-def _opened(where: str) -> BinaryIO:
-    if where == "-":
-        data = sys.stdin.buffer.read(_LIMIT + 1)
-        return io.BytesIO(data)
+def _opened(where: str, piped: bytes | None) -> BinaryIO:
+    if piped is not None:
+        return io.BytesIO(piped)
+    if os.path.isdir(where):
+        raise InputError(f"{where}: is a folder. Give one file of it: a page of HTML or a web archive")
+    if os.path.exists(where) and not os.path.isfile(where):
+        raise InputError(f"{where}: is no regular file. Give `-` for what comes through standard input")
     try:
         return _files.open_raw(where)
     except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror or error}). Check the path") from None
+        said = str(error)
+        raise InputError(
+            f"{said if said.startswith(where) else f'{where}: cannot be read ({error.strerror or said})'}. Check the path"
+        ) from None
 
 
 def _identified(file: BinaryIO, where: str) -> Format:
-    form = identify(file, _LIMIT, _files.MAX_RATIO)
+    form = identify(file, LIMIT, _files.MAX_RATIO)
     if form.kind == "empty":
         raise InputError(f"{where}: holds nothing. Give a page of HTML or a web archive")
     return form
@@ -113,11 +83,11 @@ def _identified(file: BinaryIO, where: str) -> Format:
 
 def _whole(file: BinaryIO, form: Format, where: str) -> bytes:
     window = content(file, form.codec, _files.MAX_RATIO)
-    body = window.get(0, _LIMIT + 1)
+    body = window.get(0, LIMIT + 1)
     if window.stream.error:
         raise InputError(f"{where}: {window.stream.error[1]}. Fetch the file again")
-    if len(body) > _LIMIT:
-        raise InputError(f"{where}: has more than {_LIMIT >> 20} MiB. Give one page, or a web archive")
+    if len(body) > LIMIT:
+        raise InputError(f"{where}: has more than {LIMIT >> 20} MiB. Give one page, or a web archive")
     # Whoever names one file means it: what looks like a part of a page is one, whatever the file's name.
     if form.kind == "other" and not is_fragment(file, "page.html", form, _files.MAX_RATIO):
         raise InputError(f"{where}: {_seen(form.evidence)}")
@@ -146,11 +116,11 @@ def _records(file: BinaryIO, form: Format, start: int = 0) -> Iterator[warc.Reco
     stored = warc_stream.Window(warc_stream.Stored(file))
     found: Iterable[warc.Record | warc.Damage]
     if form.codec == "gzip":
-        found = warc.gzip_records(stored, _LIMIT, start=start, whole=form.framing == "stream", grammar=form.grammar)
+        found = warc.gzip_records(stored, LIMIT, start=start, whole=form.framing == "stream", grammar=form.grammar)
     elif form.codec is None:
-        found = warc.frame(stored, _LIMIT, start=start, grammar=form.grammar)
+        found = warc.frame(stored, LIMIT, start=start, grammar=form.grammar)
     else:
-        found = warc.frame(content(file, form.codec, _files.MAX_RATIO), _LIMIT, grammar=form.grammar)
+        found = warc.frame(content(file, form.codec, _files.MAX_RATIO), LIMIT, grammar=form.grammar)
     return (record for record in found if isinstance(record, warc.Record))
 
 
@@ -187,7 +157,7 @@ def _unpacked(record: warc.Record) -> _Unpacked | None:
     if response is None:
         return None
     try:
-        return _Unpacked(response.status, response.headers.get("content-type", ""), warc_http.decode(response, _LIMIT).data)
+        return _Unpacked(response.status, response.headers.get("content-type", ""), warc_http.decode(response, LIMIT).data)
     except warc_http.BombError:
         return None
 
@@ -250,36 +220,49 @@ def _numbered(file: BinaryIO, form: Format, where: str, wanted: int) -> Raw:
 
 
 def _with_url(file: BinaryIO, form: Format, where: str, wanted: str) -> Raw:
-    """The first page of that very URL; else of one that differs in its scheme, `www.`, fragment or last slash alone."""
+    """The first page of that very URL; else of one that differs in its scheme, `www.`, fragment or last slash alone. However many URLs an
+    archive holds, those few that are nearest are remembered."""
     close: warc.Record | None = None
-    bare, seen = _bare(wanted), set()
+    bare, near = _bare(wanted), Nearest(wanted)
     for record in _records(file, form):
         if _kind(record) in ("response", "resource") and (url := _url(record)):
             if url == wanted:
                 return _payload(record, where)
             if close is None and _bare(url) == bare:
                 close = record
-            seen.add(url)
+            near.see(url)
     if close:
         return _payload(close, where)
-    near = _nearest(wanted, seen)
-    hint = f"Nearest: {', '.join(map(printable, near))}" if near else f"List the pages: codedev corpus extract {where}"
+    hint = f"Nearest: {', '.join(map(printable, near.urls))}" if near.urls else f"List the pages: codedev corpus extract {where}"
     raise InputError(f"{where}: holds no page of {wanted}. {hint}")
 
 
 def _bare(url: str) -> str:
-    return url.partition("#")[0].partition("://")[2].lower().removeprefix("www.").rstrip("/")
+    return _SCHEME.sub("", url.partition("#")[0]).lower().removeprefix("www.").rstrip("/")
 
 
+_SCHEME = re.compile(r"\A[a-zA-Z][\w+.-]*://")
 _WORD = re.compile(r"[^\W_]+")
 
 
-def _nearest(wanted: str, urls: Iterable[str]) -> list[str]:
-    """Those that share most words with it: linear, where comparing letters is not."""
-    words = set(_WORD.findall(_bare(wanted)))
+class Nearest:
+    """Of the URLs that pass, those that share most words with one: linear, where comparing letters is not."""
 
-    def shared(url: str) -> float:
-        own = set(_WORD.findall(_bare(url)))
-        return len(words & own) / max(1, len(words | own))
+    def __init__(self, wanted: str) -> None:
+        self._words = _words(wanted)
+        self._best: list[tuple[float, str]] = []  # less the share, URL; the best first
 
-    return heapq.nlargest(_NEAR, sorted(url for url in urls if shared(url)), shared)
+    def see(self, url: str) -> None:
+        own = _words(url)
+        if common := len(self._words & own):
+            entry = (-common / len(self._words | own), url[:_COMPARED])
+            if (len(self._best) < _NEAR or entry < self._best[-1]) and entry not in self._best:
+                self._best = sorted([*self._best, entry])[:_NEAR]
+
+    @property
+    def urls(self) -> list[str]:
+        return [url for _, url in self._best]
+
+
+def _words(url: str) -> set[str]:
+    return set(_WORD.findall(_bare(url[:_COMPARED])))

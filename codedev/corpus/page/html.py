@@ -11,8 +11,7 @@ import hashlib
 from pathlib import Path
 
 from codedev import __version__
-from codedev.corpus.extract import content
-from codedev.corpus.page.view import Block, View, facts
+from codedev.corpus.page.seen import Block, View, facts
 from codedev.corpus.report.charts import esc, percent
 
 _MOST = 10_000  # blocks: a browser takes seconds for more
@@ -25,7 +24,7 @@ def render(view: View) -> str:
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    title = view.page.meta.get("title") or view.raw.name
+    title = view.meta.get("title") or view.name
     rows = "".join(f"<dt>{esc(name)}</dt><dd>{esc(value)}</dd>" for name, value in facts(view) if name != "title")
     return f"""<!doctype html>
 <html lang="en">
@@ -42,7 +41,7 @@ def render(view: View) -> str:
 <header>
 <p class="brand">What is kept of a page</p>
 <h1 dir="auto">{esc(title)}</h1>
-<p class="soft"><code>{esc(view.raw.name)}</code> · codedev {esc(__version__)}</p>
+<p class="soft"><code>{esc(view.name)}</code> · codedev {esc(__version__)}</p>
 <dl>{rows}</dl>
 </header>
 <main>
@@ -50,7 +49,7 @@ def render(view: View) -> str:
 <section class="text" aria-labelledby="text">
 <h2 id="text">Text</h2>
 <p class="soft">What goes into a corpus, as Markdown.</p>
-<pre dir="auto" tabindex="0">{esc(view.page.text) or "nothing"}</pre>
+<pre dir="auto" tabindex="0">{esc(view.text) or "nothing"}</pre>
 </section>
 </main>
 </body>
@@ -72,7 +71,7 @@ def _blocks(view: View) -> str:
     )  # fmt: skip
     return f"""<section class="blocks" aria-labelledby="blocks">
 <h2 id="blocks">Blocks</h2>
-<p class="soft">In the page's order. A score over {content.THRESHOLD} keeps a block, unless a rule beside the score says otherwise.</p>
+<p class="soft">In the page's order. A score over {view.threshold} keeps a block, unless a rule beside the score says otherwise.</p>
 <fieldset><legend>Show</legend>{choices}</fieldset>
 <ol>{"".join(map(_block, view.blocks[:_MOST]))}</ol>
 {rest}
@@ -81,11 +80,8 @@ def _blocks(view: View) -> str:
 
 def _block(block: Block) -> str:
     state = "kept" if block.kept else "dropped"
-    rule = f" · by the rule “{esc(block.reason)}”" if block.reason != "score" else ""
-    why = "".join(
-        f'<li class="{"for" if weight > 0 else "against"}"><b>{f"{weight:+.1f}".replace("-", "−")}</b><span>{esc(words)}</span></li>'
-        for words, weight in block.why[: 2 if block.words < _SHORT else None]
-    )
+    rule = f" · {esc(block.because[0])}" if block.reason != "score" else ""
+    why = "".join(_reason(*one) for one in block.why[: 2 if block.words < _SHORT else None])
     bar = f'<svg aria-hidden="true"><rect width="100%" height="4" class="track"/><rect width="{percent(block.score, 1)}" height="4"/></svg>'
     text = block.text.strip("\n")
     cut = f" … ({len(text) - _LONGEST:,} more characters)" if len(text) > _LONGEST else ""
@@ -95,3 +91,8 @@ def _block(block: Block) -> str:
         f'<li class="block {state}"><p class="said{" code" * (block.tag == "pre")}" dir="auto">{text}{cut}</p><div class="note">{bar}'
         f"<p><strong>{state} {block.score:.2f}</strong> {tag}{rule}</p><ul>{why}</ul></div></li>\n"
     )
+
+
+def _reason(feature: str, words: str, weight: float) -> str:
+    side, number = "for" if weight > 0 else "against", f"{weight:+.1f}".replace("-", "−")
+    return f'<li class="{side}" title="{esc(feature)}"><b>{number}</b><span>{esc(words)}</span></li>'

@@ -23,9 +23,14 @@ def learn(data: Path, out: Path, folds: int = 0, folds_out: Path | None = None, 
 
     if not data.is_dir():
         raise InputError(f"{data}: no such folder. Give the folder that holds the sets of marked pages")
-    for folder in (out.parent, *([folds_out] if folds_out else [])):
-        folder.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder. Give the file of the model: --out {out / 'content_model.npz'}")
     marked = train.read(data, progress)
+    for folder in (out.parent, *([folds_out] if folds_out else [])):  # before minutes of learning
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"{folder}: is a file, not a folder to write into. Choose another one") from None
     learnt = train.learn(marked, folds, progress)
     for number, model in enumerate(learnt.folds if folds_out else []):
         assert folds_out is not None  # else there are none

@@ -6,39 +6,16 @@ Cost: that of the extraction and 0.1 ms a block. trafilatura names no blocks: a 
 from __future__ import annotations
 
 from html import unescape
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from codedev._errors import InputError
 from codedev.corpus.extract import content, explain, extractors, html
-from codedev.corpus.page.find import Raw
+from codedev.corpus.page.seen import Block, Raw, View
 from codedev.kernels.htmlblocks import WORDS, Blocks
-from codedev.kernels.htmltape import NAMES, OTHER, TAG, Tape
+from codedev.kernels.htmltape import INLINE, NAMES, OTHER, TAG, TEXT, Tape, table_of
 
 _MOST = 4  # reasons of a block
-
-
-class Block(NamedTuple):
-    kept: bool
-    score: float  # 0 to 1; `content.THRESHOLD` keeps
-    reason: str  # of content.REASONS: what decided
-    tag: str
-    words: int
-    text: str  # bare
-    why: list[tuple[str, float]]  # what moved the score most, in words, and by how much
-
-    @property
-    def because(self) -> list[str]:
-        """What speaks for the side that the score is on, the strongest first."""
-        sign = 1 if self.score > 0.5 else -1
-        return [words for words, weight in self.why if weight * sign > 0]
-
-
-class View(NamedTuple):
-    raw: Raw
-    page: html.Page
-    blocks: list[Block]
 
 
 def view(
@@ -46,21 +23,22 @@ def view(
 ) -> View:
     """The page in `raw`. `explained`: with blocks. InputError where it cannot be parsed."""
     hint = charset or raw.charset
+    blocks: list[Block] = []
     try:
         if extractor != "codedev" or not explained:
-            return View(raw, extractors.extractor(extractor)(raw.html, hint, extract, raw.url), [])
-        prepared = html.prepare(raw.html, hint)
-        choice = content.choose(prepared.tape, prepared.blocks, prepared.title)
-        keep = choice.keep if extract == "main" else np.ones_like(choice.keep)
-        page = html.written(prepared, keep, raw.url)
+            page = extractors.extractor(extractor)(raw.html, hint, extract, raw.url).page
+        else:
+            prepared = html.prepare(raw.html, hint)
+            choice = content.choose(prepared.tape, prepared.blocks, prepared.title)
+            keep = choice.keep if extract == "main" else np.ones_like(choice.keep)
+            page = html.written(prepared, keep, raw.url)
+            blocks = _blocks(prepared, choice, keep)
     except html.PageError as error:
-        raise InputError(f"{raw.name}: {error}. A build of a corpus makes an error row of it") from None
-    return View(raw, page, _blocks(prepared, choice, keep))
+        raise InputError(f"{raw.name}: {error}. A build of a corpus makes an error row `bad_html` of it") from None
+    return View(raw.name, raw.url, raw.note, len(raw.html), page.text, page.kind, page.licence, page.meta, blocks, content.THRESHOLD)
 
 
 def _blocks(page: html.Prepared, choice: content.Choice, keep: np.ndarray) -> list[Block]:
-    table = content.features(page.tape, page.blocks, page.title)
-    why = explain.reasons(content.shipped_model(), table, _MOST)
     texts = block_texts(page.tape, page.blocks)
     tags = page.tape.tag[page.blocks.element]
     return [
@@ -71,67 +49,53 @@ def _blocks(page: html.Prepared, choice: content.Choice, keep: np.ndarray) -> li
             tag=NAMES[tags[number] - OTHER - 1] if tags[number] > OTHER else "",
             words=int(page.blocks.counts[number, WORDS]),
             text=texts[number],
-            why=why[number],
+            why=why,
         )
-        for number in range(len(texts))
+        for number, why in enumerate(explain.reasons(content.shipped_model(), content.features(page.tape, page.blocks, page.title), _MOST))
     ]
 
 
+_VERBATIM, _BR, _MATH = table_of("pre listing xmp plaintext"), TAG["br"], TAG["codedev-math"]
+
+
 def block_texts(tape: Tape, blocks: Blocks) -> list[str]:
-    """The bare text of each block, with a line end for each `<br>` in it."""
+    """The bare text of each block: as it is written in the page, with a line end for each `<br>` and between elements that are lines of a
+    `<pre>`, and formulas between dollars. 1 µs a node."""
     data = tape.data.tobytes()
     parts: list[list[bytes]] = [[] for _ in blocks.first]
-    block = -1
-    for node in np.flatnonzero((blocks.of_node >= 0) | (tape.tag == TAG["br"])):
-        if blocks.of_node[node] >= 0:
-            block = blocks.of_node[node]
-            parts[block].append(data[tape.start[node] : tape.end[node]])
-        elif block >= 0:
-            parts[block].append(b"\n")
+    line_of = _lines(tape, blocks)
+    block, line = -1, -1
+    between: list[bytes] = []  # white space since the block's last text, which is part of it if more text follows
+    for node in np.flatnonzero((tape.tag == TEXT) | (tape.tag == _BR)).tolist():
+        here = int(blocks.of_node[node])
+        raw = data[tape.start[node] : tape.end[node]]
+        if here < 0:
+            if tape.tag[node] == _BR:
+                between.append(b"\n")
+            elif not raw.replace(b"&nbsp;", b" ").strip():
+                between.append(raw)
+            continue
+        if here == block:
+            apart = int(line_of[node]) != line and not any(b"\n" in gap for gap in between)
+            parts[block] += [*between, b"\n" * apart]
+        block, line, between = here, int(line_of[node]), []
+        parts[block].append(b"$" + raw.strip() + b"$" if tape.tag[tape.parent[node]] == _MATH else raw)
     return [unescape(b"".join(part).decode("utf-8", "replace")) for part in parts]
 
 
-def counts(view: View) -> dict[str, int]:
-    kept = [block for block in view.blocks if block.kept]
-    return {
-        "blocks": len(view.blocks),
-        "kept": len(kept),
-        "words": sum(block.words for block in view.blocks),
-        "words_kept": sum(block.words for block in kept),
-        "bytes": len(view.raw.html),
-        "characters": len(view.page.text),
-    }
-
-
-def as_json(view: View) -> dict[str, Any]:
-    return {
-        "name": view.raw.name,
-        "url": view.raw.url,
-        "kind": view.page.kind,
-        "licence": view.page.licence,
-        "meta": {name: value for name, value in view.page.meta.items() if value is not None},
-        "counts": counts(view),
-        "text": view.page.text,
-        "blocks": [
-            {**block._asdict(), "why": [{"words": words, "weight": round(weight, 4)} for words, weight in block.why]}
-            for block in view.blocks
-        ],
-    }
-
-
-def facts(view: View) -> list[tuple[str, str]]:
-    """What to show beside the text, in words."""
-    number, meta = counts(view), {name: value for name, value in view.page.meta.items() if value is not None}
-    meta.pop("page_kind", None)
-    told = [("kind", view.page.kind or "other"), ("url", view.raw.url), ("licence", view.page.licence)]
-    told += [(name.replace("html_lang", "language").replace("_", " "), _words(value)) for name, value in meta.items()]
-    told.append(("bytes", f"{number['bytes']:,} of HTML, {number['characters']:,} characters of text"))
-    if view.blocks:
-        told.append(("blocks", f"{number['kept']:,} of {number['blocks']:,} kept, {number['words_kept']:,} of {number['words']:,} words"))
-    if view.raw.note:
-        told.append(("note", view.raw.note))
-    return [(name, value) for name, value in told if value]
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _lines(tape: Tape, blocks: Blocks) -> np.ndarray:
+    """int64[nodes]: inside of each `<pre>`, the innermost element that stands on lines of its own; elsewhere 0."""
+    lines = np.zeros(len(tape.tag), np.int64)
+    end = 0
+    for element in np.unique(blocks.element[_VERBATIM[tape.tag[blocks.element]]]).tolist():
+        if element < end:
+            continue
+        end = int(tape.after[element])
+        parents = tape.parent[element:end].tolist()
+        inline = INLINE[tape.tag[element:end]].tolist()
+        around = [element] * len(parents)
+        for node in range(1, len(parents)):
+            up = parents[node] - element
+            around[node] = around[up] if inline[up] else parents[node]
+        lines[element:end] = around
+    return lines

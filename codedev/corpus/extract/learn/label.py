@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import trafilatura
 
+from codedev._errors import MissingExtraError
 from codedev.corpus.extract.learn.gold import GoldPage, text_of_html
 
 _WORD = re.compile(r"\w+")
@@ -38,8 +38,7 @@ def labels(page: GoldPage, texts: Sequence[str]) -> Labels:
     if gold is not None:
         content, scale = shares(words, gold), _SETS.get(page.set, 0.4)
     else:
-        taught = trafilatura.extract(page.html, include_tables=True, include_comments=False)
-        content = shares(words, taught or "")
+        content = shares(words, _taught(page.html))
         scale = _TAUGHT if len(content) and content.max() > 0.5 else 0
     weight = scale * (sizes + 1) / max(50, float(sizes[content > 0.5].sum()))
     lines = [" ".join(text.split()) for text in texts]
@@ -49,6 +48,15 @@ def labels(page: GoldPage, texts: Sequence[str]) -> Labels:
                 if segment and segment in line:
                     content[block], weight[block] = is_content, max(1.5 * weight[block], _MARKED)
     return Labels(content, np.minimum(weight, _MOST).astype(np.float32))
+
+
+def _taught(html: bytes) -> str:
+    """What trafilatura takes for a page's content. MissingExtraError where it is not installed: other uses of this module need it not."""
+    try:
+        import trafilatura
+    except ImportError:
+        raise MissingExtraError("trafilatura", "learn") from None
+    return trafilatura.extract(html, include_tables=True, include_comments=False) or ""
 
 
 def shares(words: Sequence[Sequence[str]], gold: str) -> np.ndarray:

@@ -7,6 +7,7 @@ the same file.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from html import unescape
@@ -52,8 +53,8 @@ class Learnt(NamedTuple):
 
 
 def read(web: Path, progress: Progress = no_progress) -> list[Marked]:
-    """The gold pages below `web` that hold any text. InputError where there are none."""
-    pages = list(gold.read(web, SETS))
+    """The gold pages below `web` that hold any text. InputError where there are none, or a set is not whole."""
+    pages = [page for name in SETS for page in _pages_of(web, name)]
     if not pages:
         raise InputError(f"{web}: holds none of the gold sets ({', '.join(gold.FOLDERS[name] for name in SETS)})")
     marked = []
@@ -71,6 +72,16 @@ def read(web: Path, progress: Progress = no_progress) -> list[Marked]:
     return marked
 
 
+def _pages_of(web: Path, name: str) -> list[gold.GoldPage]:
+    try:
+        return list(gold.read(web, [name]))
+    except (OSError, EOFError, AttributeError, LookupError, TypeError, ValueError, zlib.error) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{web / gold.FOLDERS[name]}: this set of marked pages is not whole ({what}). Unpack it again, or move it away"
+        ) from None
+
+
 def block_texts(tape: Tape, blocks: Blocks) -> list[str]:
     """The bare text of each block."""
     data = tape.data.tobytes()
@@ -81,19 +92,25 @@ def block_texts(tape: Tape, blocks: Blocks) -> list[str]:
 
 
 def learn(marked: Sequence[Marked], folds: int = 0, progress: Progress = no_progress) -> Learnt:
-    """`folds`: how many further models to learn, each without one fold of the pages, to score the pages by."""
+    """`folds`: how many further models to learn, each without one fold of the pages, to score the pages by. InputError where too few pages
+    are left to learn from."""
+    fold_of = [gold.fold(one.page, folds) if folds else -1 for one in marked]
+    for without in range(folds):
+        if not any((one.labels.weight > 0).any() for one, fold in zip(marked, fold_of, strict=True) if fold != without):
+            raise InputError(f"{len(marked)} pages are too few for {folds} folds: none is left without fold {without}. Give --folds 0")
     steps = folds + 1
     models = []
     for fold in range(folds):
         progress("learn", fold, steps)
-        models.append(_fit([one for one in marked if gold.fold(one.page, folds) != fold], f"without fold {fold} of {folds}"))
+        models.append(_fit([one for one, own in zip(marked, fold_of, strict=True) if own != fold], f"without fold {fold} of {folds}"))
     progress("learn", folds, steps)
     model = _fit(marked, "all")
     progress("learn", steps, steps)
     scores: dict[str, metrics.Scores] = {}
     if folds:
-        tested = [(one, models[gold.fold(one.page, folds)]) for one in marked if one.page.set == "article_benchmark"]
-        scores["article_benchmark"] = metrics.article_f1([_score(one, model) for one, model in tested])
+        tested = [(one, models[own]) for one, own in zip(marked, fold_of, strict=True) if one.page.set == "article_benchmark"]
+        if tested:
+            scores["article_benchmark"] = metrics.article_f1([_score(one, model) for one, model in tested])
         model = model._replace(recipe=model.recipe | {"cross_validated": {name: score._asdict() for name, score in scores.items()}})
     return Learnt(model, models, scores)
 

@@ -1,8 +1,8 @@
 """AsciiMath to LaTeX: the grammar of asciimath.org, in one pass over the symbols.
 
 Each symbol is the longest name in the tables; brackets around a script, a fraction's parts or an argument are taken off.
-About 5 µs a symbol. Beyond 100 levels brackets and functions are symbols like others. Colours are kept, classes and ids
-of HTML are not. Any text gives LaTeX with its braces balanced.
+0.5 to 3 µs a character. Beyond 32 levels brackets and functions are symbols like others. Colours are kept, classes and ids
+of HTML are not. Any text of at most 1,000 characters gives LaTeX with its braces balanced, unless it would grow to four times its length.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from codedev.corpus.extract.maths.symbols import joined, symbol, words
 
-_MAX_DEPTH = 100
+LONGEST = 1_000  # characters; 85 are the most in the page that the tests read
+_MAX_DEPTH = 32  # each level copies what it holds
+_GROWTH, _ALLOWED = 4, 200  # characters of LaTeX for one of the source, and besides: a matrix alone takes 40
 _PAIRS = r"""
 alpha alpha beta beta chi chi delta delta Delta Delta epsi epsilon epsilon epsilon varepsilon varepsilon eta eta gamma gamma Gamma Gamma
 iota iota
@@ -59,32 +61,7 @@ _CONSTANTS |= {
     "Lim": r"\operatorname{Lim}", "lim": r"\lim", "min": r"\min", "max": r"\max", ",": ",", "%": r"\%",
 }  # fmt: skip
 # Functions take the brackets that follow as they stand, so that f(x)/2 divides all of it.
-_NAMED = [
-    "sin",
-    "cos",
-    "tan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "cot",
-    "sec",
-    "csc",
-    "arcsin",
-    "arccos",
-    "arctan",
-    "coth",
-    "log",
-    "ln",
-    "det",
-    "dim",
-    "gcd",
-    "exp",
-    "deg",
-    "hom",
-    "ker",
-    "arg",
-    "inf",
-]
+_NAMED = "sin cos tan sinh cosh tanh cot sec csc arcsin arccos arctan coth log ln det dim gcd exp deg hom ker arg inf".split()
 _FUNCTIONS = {name: "\\" + name for name in _NAMED} | {
     name.capitalize(): "\\" + name
     for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln")
@@ -138,7 +115,9 @@ class _Node(NamedTuple):
 
 
 def latex(text: str) -> str:
-    """An AsciiMath expression as LaTeX without delimiters."""
+    """An AsciiMath expression as LaTeX without delimiters; empty where it is too long to be one, or nothing but what makes LaTeX long."""
+    if len(text) > LONGEST:
+        return ""
     reader = _Reader(_tokens(text))
     out: list[_Node] = []
     while reader.at < len(reader.tokens):  # a closing bracket without its opening one is a symbol
@@ -147,6 +126,8 @@ def latex(text: str) -> str:
             name = reader.next()[1]
             out.append(_Node("" if name == ":}" else _RIGHT.get(name) or _BARS.get(name, "")))
     made = _row(out).strip()
+    if len(made) > _GROWTH * len(text) + _ALLOWED:
+        return ""
     return made + " " if made.endswith("\\") else made  # a control space at the end
 
 

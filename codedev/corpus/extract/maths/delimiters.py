@@ -1,7 +1,7 @@
 """Formulas in running text: where they begin and end, by the delimiters of the page's settings.
 
 Pairs are found as MathJax does: from the left, the earliest right delimiter that is not inside braces and not escaped; `\\$` is never a
-delimiter. What one dollar encloses must look like mathematics besides, and amounts of money never do. A formula has at most 20,000
+delimiter. What dollars and the marks of forums enclose must look like mathematics besides (`dollars.py`). A formula has at most 20,000
 characters. Linear: failed searches stop for good at sixteen times the length of the text.
 Does not know macros, and does not check that the LaTeX is right.
 """
@@ -9,11 +9,12 @@ Does not know macros, and does not check that the LaTeX is right.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from codedev.corpus.extract.maths import asciimath
-from codedev.corpus.extract.maths.settings import Delimiter, Settings
+from codedev.corpus.extract.maths import asciimath, dollars
+from codedev.corpus.extract.maths.settings import MARKS, Delimiter, Settings
 
 LONGEST = 20_000
 
@@ -25,6 +26,9 @@ class Formula(NamedTuple):
     display: bool
 
 
+# Delimiters that other things have too, and what tells a formula from them.
+_JUDGES: dict[str, Callable[[str, int, str, int], bool]] = {"$": dollars.may_be, "$$": dollars.display_may_be}
+_JUDGES |= {one.left: dollars.mark_may_be for one in MARKS.delimiters}
 _ENVIRONMENT = re.compile(r"\\begin\{([a-zA-Z]{1,20}\*?)\}")
 _ENVIRONMENTS = frozenset(
     name + star
@@ -83,11 +87,15 @@ def find(text: str, settings: Settings) -> list[Formula]:
             formula = Formula(start.start(), end[1], canonical(text[start.start() : end[1]]), True)
         elif start[1] in scanner.ascii:
             spare -= len(inside)
-            if not inside.strip() or (start[1] == "$" and not _may_be(text, start.start(), inside, end[1])):
+            if not inside.strip() or (start[1] == "$" and not dollars.may_be(text, start.start(), inside, end[1])):
                 continue
-            formula = Formula(start.start(), end[1], asciimath.latex(inside.strip()).strip(), False)
+            made = asciimath.latex(inside.strip()).strip()
+            if not made:
+                continue
+            formula = Formula(start.start(), end[1], made, False)
         else:
-            if start[1][-1] == "$" and not _may_be(text, start.start(), inside, end[1], double=len(start[1]) > 1):
+            judge = _JUDGES.get(start[1])
+            if judge is not None and not judge(text, start.start(), inside, end[1]):
                 spare -= len(inside)
                 continue
             formula = Formula(start.start(), end[1], canonical(inside), scanner.pairs[start[1]].display)
@@ -110,46 +118,6 @@ def _closed(text: str, at: int, closing: re.Pattern[str]) -> tuple[int, int] | N
     return None
 
 
-# --- dollars
-
-_AMOUNT = re.compile(r"\s?\d{1,3}(?:[,.]?\d+)*+[.,]?\s*(?:[-–—/+]\s*)?(?:[kKmMbB]\b|bn\b)?(?:and|or|to|per|a|in|for|USD|(?=$))?\s*")
-_PRICE = re.compile(r"[\d.,]+(?:\s+[A-Za-z]{2}|\s+[a-zA-Z]\s|\s*(?:k|K|M|B|bn|mn|million|billion|trillion|thousand|hundred)\b)")
-_CURRENCY = re.compile(r"(?:US|AU|CA|NZ|HK|SG|[ACRS])$")
-_STRONG = re.compile(r"\\[a-zA-Z,;!{}|\\]|[\^_=<>+{}≤≥∈×·÷±→∞∑∫√α-ωΓ-Ω]")
-_GROUPED = re.compile(r"\\(?:text(?:rm|bf|it|sf|tt)?|mbox|hbox|operatorname|math[a-z]+|tag|label|begin|end)\*?\s*\{[^{}]*+\}|\\[a-zA-Z]+")
-_PROSE = re.compile(r"(?:(?<![\w\\])[A-Za-z]{2,}[,;:.]?\s+){2}[A-Za-z]{2,}")
-_SHORT = re.compile(r"(?![^\w(\[|]*+$)(?:[A-Za-z]{1,3}(?![A-Za-z])'*|\d+(?:\.\d+)?|[-*/,;:.!()|\[\]%] ?| (?=[-*/]))++")
-
-
-def _may_be(text: str, start: int, inside: str, end: int, *, double: bool = False) -> bool:
-    """Whether what stands between dollars is a formula, and not what two prices enclose."""
-    bare = inside.strip()
-    if not bare:
-        return False
-    strong = bool(_STRONG.search(bare))
-    prose = len(_PROSE.findall(_GROUPED.sub(" ", bare)))
-    if double:
-        return inside[0] != "$" and (not prose or strong)
-    after = text[end : end + 1]
-    if inside[-1].isspace() and not inside[0].isspace() and (after.isalnum() or after == "{") and "\\" not in inside:
-        return False  # the next price, or a shell's next variable
-    if bare[0].isdigit():
-        amount = _AMOUNT.match(inside)
-        # "$5-$10", "US$5 to A$6", "$5 and x = 2"
-        if amount and (amount.end() == len(inside) and after.isdigit()):
-            return False
-        if _CURRENCY.search(text, max(0, start - 2), start) or prose:
-            return False
-        if _PRICE.match(bare) and "\\" not in bare:
-            return False
-    if prose:
-        return strong and "\\" in bare and prose < 4
-    spaced = inside != bare
-    if strong:
-        return True
-    return not spaced and not after.isdigit() and _SHORT.fullmatch(bare) is not None
-
-
 # --- LaTeX as it is kept
 
 _COMMENT = re.compile(r"<!--(?s:.*?)-->")
@@ -162,7 +130,7 @@ def canonical(latex: str) -> str:
     """As it is written, less what is not part of it: outer white space, HTML comments, invisible characters."""
     if "<!--" in latex:
         latex = _COMMENT.sub("", latex)
-    latex = _INVISIBLE.sub("", latex).strip()
+    latex = latex.strip() if latex.isascii() else _INVISIBLE.sub("", latex).strip()
     if latex.endswith("\\") and (len(latex) - len(latex.rstrip("\\"))) % 2:
         latex = latex[:-1].rstrip()  # of a "\\ ", whose space is gone
     return "" if latex in _GROUPS else latex

@@ -11,6 +11,7 @@ from typing import Any
 
 from codedev.corpus.extract.maths import asciimath, glyphs, mathml
 from codedev.corpus.extract.maths.delimiters import canonical, stripped, unwrapped
+from codedev.corpus.extract.maths.images import reads
 
 Found = tuple[str, bool] | None
 
@@ -106,32 +107,47 @@ def mediawiki(element: Any) -> Found:
 
 
 def bare(element: Any) -> Found:
-    """<math> by itself."""
+    """<math> by itself; in some pages it holds LaTeX, as in a wiki's source."""
+    if element.html.count("<") == 2:  # a node that is asked for costs 4 µs
+        one = stripped(element.text or "")
+        if one is not None and one[0] and (one[1] is not None or reads(one[0])):
+            return one[0], bool(one[1]) or mathml.is_display(element)
     return unwrapped(mathml.latex(element)), mathml.is_display(element)
+
+
+_FORMULAS = "math, img.ltx_Math, codedev-math"
+_HIGHEST = 12  # elements between a formula of LaTeXML and its row
 
 
 def latexml(element: Any) -> Found:
     """LaTeXML's table of one equation, or of several that are aligned; the cells of their numbers go."""
-    rows = []
-    for row in element.query_selector_all("tr")[:] or [element]:
-        # An aligned equation is cut into cells at its alignment marks.
-        cells = [_source(inner) for inner in row.query_selector_all("math, img.ltx_Math, codedev-math")[:]]
-        if cells:
-            rows.append(cells)
+    rows: dict[Any, list[str]] = {}
+    outer = None
+    for inner in element.query_selector_all(_FORMULAS)[:]:
+        if outer is not None and outer.contains(inner):
+            continue
+        outer = inner
+        # An aligned equation is cut into cells at its alignment marks. Each formula is its nearest row's: groups are nested.
+        rows.setdefault(_row(inner), []).append(_source(inner))
     if not rows:
         return None
-    if len(rows) == 1 and len(rows[0]) == 1:
-        return rows[0][0], True
-    return "\\begin{align*}\n" + " \\\\\n".join(" & ".join(cells) for cells in rows) + "\n\\end{align*}", True
+    cells = list(rows.values())
+    if len(cells) == 1 and len(cells[0]) == 1:
+        return cells[0][0], True
+    return "\\begin{align*}\n" + " \\\\\n".join(" & ".join(row) for row in cells) + "\n\\end{align*}", True
+
+
+def _row(element: Any) -> Any:
+    """The row around it; None where there is none near."""
+    around = element.parent_element
+    for _ in range(_HIGHEST):
+        if around is None or around.tag == "tr":
+            return around
+        around = around.parent_element
+    return None
 
 
 def _source(element: Any) -> str:
     told = element.getattr("alttext") or element.getattr("alt")
     latex = canonical(told) if told else element.text if element.tag == "codedev-math" else mathml.latex(element)
     return latex.removeprefix("\\displaystyle").strip()
-
-
-def in_delimiters(text: str) -> Found:
-    """A text that is one formula in its own delimiters."""
-    one = stripped(text)
-    return (one[0], one[1]) if one and one[1] is not None and one[0] else None

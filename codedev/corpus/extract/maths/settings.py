@@ -35,7 +35,7 @@ SKIPPED_TAGS = frozenset(
 )
 _MATHJAX = (Delimiter("$$", "$$", True), Delimiter(r"\[", r"\]", True), Delimiter(r"\(", r"\)", False))
 # Marks of forum and blog software, which mean a formula on whatever page they are shown.
-_BRACKETS = tuple(Delimiter(f"[{name}]", f"[/{name}]", False) for tag in ("itex", "tex", "latex", "math") for name in (tag, tag.upper()))
+_BRACKETS = tuple(Delimiter(f"[{name}]", f"[/{name}]", False) for name in ("itex", "tex", "TEX", "latex", "LATEX", "math", "MATH"))
 _BLOG = Delimiter("$latex ", "$", False)
 _NOTHING = Settings((), False, (), SKIPPED_TAGS, frozenset(), frozenset())
 MARKS = _NOTHING._replace(delimiters=(*_BRACKETS, _BLOG))

@@ -32,7 +32,7 @@ from codedev.corpus.source import Document, Drop, Extent, Failure, Piece, Source
 from codedev.corpus.sources.web import url_filter, warc, warc_http, warc_stream, wat
 from codedev.corpus.sources.web.format import Format, content, identify, is_fragment, mime
 
-VERSION = 3
+VERSION = 4
 
 
 class PageKinds(Model):
@@ -72,7 +72,9 @@ class Config(SourceConfig):
     @model_validator(mode="after")
     def _check_extraction(self) -> Config:
         if self.extractor == "trafilatura" and self.extract != "main":
-            raise ValueError(f"`extractor: trafilatura` knows `extract: main` alone, not `{self.extract}`")
+            raise ValueError(
+                f"`extractor: trafilatura` gives main content alone: leave out `extract: {self.extract}`, or `extractor: trafilatura`"
+            )
         if self.page_kinds and self.extract == "none":
             raise ValueError("`page_kinds` needs the text of pages: with `extract: none` no kind is known")
         return self
@@ -281,12 +283,15 @@ def _page(
     if declared not in _MAYBE_PAGES or not (as_html or as_text):
         return _drop(origin, "not_html", {"content_type": content_type or None, "seen": seen}, meta)
     hint, licence, robots, kind = warc_http.charset(content_type), said.licence, said.robots, None
+    votes: dict[str, object] = {}
     if as_html:
         try:
             if config.extract == "none":
                 page = html.html_as_it_is(body, hint)
             else:
-                page = extractors.extractor(config.extractor)(body, hint, config.extract, origin.url)
+                page, verdict = extractors.extractor(config.extractor)(body, hint, config.extract, origin.url)
+                if config.page_kinds and config.page_kinds.unwanted(page.kind):
+                    votes = _votes(verdict())
         except html.PageError as error:
             return Failure("bad_html", str(error), origin.offset, raw=body[:RAW_PREFIX])
         text, kind = page.text, page.kind
@@ -305,7 +310,7 @@ def _page(
     if config.robots == "respect" and (directive := page_rights.reserved(robots)):
         return _drop(origin, "robots", {"directive": directive}, meta)
     if config.page_kinds and config.page_kinds.unwanted(kind):
-        return _drop(origin, "page_kind", {"kind": kind or "unknown"}, meta)
+        return _drop(origin, "page_kind", {"kind": kind or "unknown", **votes}, meta)
     if not text.strip():
         return _drop(origin, "empty_text", {"bytes": len(body)}, meta)
     return Document(
@@ -318,6 +323,14 @@ def _page(
         created=created,
         meta=meta_json(meta),
     )
+
+
+def _votes(verdict: page_kind.Verdict) -> dict[str, object]:
+    """What each kind of page got, and what spoke for the one that won, strongest first."""
+    return {"votes": {kind: vote for kind, vote in verdict.votes.items() if vote}, "spoke": verdict.evidence[:_SPOKE]}
+
+
+_SPOKE = 5
 
 
 def _from_file(file: BinaryIO, extent: Extent, form: Format, config: Config) -> Document | Drop | Failure:
