@@ -23,6 +23,7 @@ demo: setup
 
 # Everything; what needs the real data under .data/ says that it skips where that is absent.
 test: check
+	$(BIN)/codedev doctor --warm >/dev/null
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 

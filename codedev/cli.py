@@ -113,14 +113,25 @@ def demo(out: Path, workers: int | None) -> None:
 
 
 @cli.command()
+@click.option("--warm", is_flag=True, help="First compile every kernel that is not in the cache: a minute or two, once an installation.")
 @_JSON
-def doctor(as_json: bool) -> None:
+def doctor(warm: bool, as_json: bool) -> None:
     """What is installed, what is missing, and the command that installs it.
 
     \b
     Example: codedev doctor
+             codedev doctor --warm
     """
     from codedev._doctor import examine, show
+
+    if warm:
+        from codedev._terminal import watch
+        from codedev.kernels import names, warm_all
+
+        with watch(quiet=as_json) as progress:
+            progress("compile", 0, len(names()))
+            for count, _ in enumerate(warm_all(), 1):
+                progress("compile", count, len(names()))
 
     report = examine()
     if as_json:
@@ -224,6 +235,72 @@ def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: b
         note(f"no documents: {printable(first_loss)}. --dropped shows every record that became none")
     words = {"rows_in": "records", "rows_out": "documents"}
     note(", ".join(f"{words.get(name, name).replace('.', ' ')} {count:,}" for name, count in preview.counts.items()) or "no records")
+
+
+@corpus.command("dedup")
+@click.argument("paths", type=_PATH, nargs=-1, required=True, metavar="PARQUET...")
+@click.option("--out", type=_PATH, required=True, help="Folder for the files without their duplicates; an interrupted run is resumed.")
+@click.option("--text-column", default="text", show_default=True, help="The column that is compared.")
+@click.option("--id-column", default=None, help="The column that names a row in the evidence; default: file and row number.")
+@click.option(
+    "--kind", type=click.Choice(["web", "code"]), default="web", show_default=True, help="Prose, or code, whose tokens are compared."
+)
+@click.option("--exact", "exact_only", is_flag=True, help="Exact duplicates alone.")
+@click.option("--verify", type=click.FloatRange(0, 1, min_open=True), default=0.8, show_default=True, help="Least Jaccard similarity.")
+@click.option("--bands", type=click.IntRange(1, 256), default=14, show_default=True, help="Bands of the sketch.")
+@click.option("--rows", type=click.IntRange(1, 64), default=8, show_default=True, help="Rows of a band.")
+@click.option("--keep", multiple=True, metavar="CRITERION", help="Which one stays: newest, oldest, longest, shortest; may be repeated.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Processes; default: one for each core, at most 8.")
+@click.option("--memory", type=_Bytes(16 << 20), default="4GB", show_default=True, help="Bound on what deduplication holds in memory.")
+@_JSON
+@_QUIET
+def corpus_dedup(
+    paths: tuple[Path, ...],
+    out: Path,
+    text_column: str,
+    id_column: str | None,
+    kind: str,
+    exact_only: bool,
+    verify: float,
+    bands: int,
+    rows: int,
+    keep: tuple[str, ...],
+    workers: int | None,
+    memory: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Take exact and near duplicates out of anybody's Parquet files; the other rows keep all their columns.
+
+    A row is dropped only when it is as like as --verify to one that stays. OUT/duplicates.parquet says which row went, for which, and why.
+
+    \b
+    Example: codedev corpus dedup data/*.parquet --out clean
+             codedev corpus dedup part.parquet --out clean --text-column body --verify 0.9 --keep longest
+    """
+    from codedev._terminal import note, watch
+    from codedev.corpus.dedup_files import dedup_files
+
+    minhash = None if exact_only else {"verify": verify, "bands": bands, "rows": rows, "keep": list(keep)}
+    with watch(quiet=quiet or as_json) as progress:
+        report = dedup_files(
+            paths,
+            out,
+            text=text_column,
+            id_column=id_column,
+            kind=kind,
+            minhash=minhash,
+            workers=workers or _default_workers(),
+            memory=memory,
+            progress=progress,
+        )
+    if as_json:
+        _print(report)
+        return
+    for reason, count in report["dropped"].items():
+        print(f"{count:>12,}  {reason.replace('_', ' ')}")
+    print(f"{report['kept']:>12,}  rows kept of {report['rows']:,}")
+    note(f"what went, and for what: {printable(str(out / 'duplicates.parquet'))}")
 
 
 @corpus.command("extract")

@@ -243,7 +243,7 @@ def test_a_folder_of_someone_elses_files_is_spared(run: Any, tmp_path: Path) -> 
 
 
 def test_unknown_reasons_sources_and_ids(run: Any, corpus: Path) -> None:
-    assert "did you mean 'too_few_words'" in one_line(run("corpus", "inspect", corpus, "--dropped", "too_few_word"))
+    assert "did you mean 'short_words'" in one_line(run("corpus", "inspect", corpus, "--dropped", "short_word"))
     assert "did you mean 's'" in one_line(run("corpus", "inspect", corpus, "--source", "ss"))
     assert "no document with the id 'x y'" in one_line(run("corpus", "inspect", corpus, "--id", "x y"))
     assert r"\x1b" in one_line(run("corpus", "inspect", corpus, "--id", "\x1b[2J"))

@@ -184,7 +184,7 @@ EXPECTED: dict[str, tuple[int, dict[str, int], int]] = {
             "read.request": 16,
             "read.http_status": 1,
             "read.not_html": 1,
-            "gopher.few_stop_words": 1,  # soon
+            "gopher.too_few_words": 1,  # soon
             "exact.duplicate": 1,  # write-ahead-log
         },
         12,

