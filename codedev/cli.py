@@ -303,6 +303,64 @@ def corpus_dedup(
     note(f"what went, and for what: {printable(str(out / 'duplicates.parquet'))}")
 
 
+@corpus.group("langid")
+def corpus_langid() -> None:
+    """Language identification: learn a model of your own."""
+
+
+@corpus_langid.command("train")
+@click.argument("data", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="The fastText model to write, FILE.ftz.")
+@click.option("--dim", type=click.IntRange(2, 256), default=32, show_default=True, help="Dimensions of a word.")
+@click.option("--steps", type=click.IntRange(1), default=1_000_000, show_default=True, help="Lines learnt from.")
+@click.option("--rows", type=click.IntRange(100), default=60_000, show_default=True, help="Rows of the table of character n-grams.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of lines.")
+@_JSON
+def corpus_langid_train(data: Path, out: Path, dim: int, steps: int, rows: int, seed: int, as_json: bool) -> None:
+    """Learn languages from the texts in DATA: UDHR, Tatoeba, bibles, or files named TAG.txt.
+
+    The model works in any recipe (`language: {model: FILE.ftz}`) and in the fastText package.
+
+    \b
+    Example: codedev corpus langid train texts --out mine.ftz
+    """
+    from codedev.corpus.language.train import train_identifier
+
+    trained = train_identifier(data, out, dim, steps, rows, seed=seed)
+    if as_json:
+        _print(trained._asdict())
+    else:
+        right = sum(trained.held_out.values()) / max(len(trained.held_out), 1)
+        print(f"{trained.labels:,} languages in {trained.size / 1e6:.1f} MB; {right:.1%} of held-out lines told right")
+
+
+@corpus.group("quality")
+def corpus_quality() -> None:
+    """Learned quality: classifiers and n-gram models of your own."""
+
+
+@corpus_quality.command("train")
+@click.argument("recipe", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="Folder for the model and the JSON of how it was made.")
+@_OVERRIDES
+@_JSON
+def corpus_quality_train(recipe: Path, out: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Fit a classifier of good documents, or an n-gram model for perplexity, and say what it achieves on documents it has not seen.
+
+    RECIPE names a `classifier` with positive and negative documents, or a `perplexity` with texts. The classifier is a fastText file.
+
+    \b
+    Example: codedev corpus quality train good-against-crawl.yaml --out models
+    """
+    from codedev.corpus.learned.train import shown, train
+
+    facts = train(recipe, out, overrides)
+    if as_json:
+        _print(facts)
+    else:
+        print(shown(facts))
+
+
 @corpus.command("extract")
 @click.argument("where", metavar="WHERE")
 @click.option("--warc", metavar="FILE", default=None, help="The archive that holds the page; WHERE is then its URL.")

@@ -136,7 +136,7 @@ def test_a_chain_of_resemblance_drops_only_what_is_like_the_survivor(tmp_path: P
 
 
 def test_templates_lose_nothing_that_differs(tmp_path: Path) -> None:
-    """20,000 documents of one template that share most of their shingles, and below `verify` of them: all stay. Their equals go."""
+    """5,000 documents of one template that share most of their shingles, and below `verify` of them: all stay. Their equals go."""
     rng = random.Random(1)
     frame = text(rng, 120)
     rows = [{"id": str(i), "text": " ".join([*frame, *text(rng, 60)])} for i in range(5_000)]

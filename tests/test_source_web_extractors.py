@@ -141,7 +141,7 @@ def test_commands_name_what_is_to_be_installed(missing: str, arguments: list[str
     """The package cannot be found in any process: a folder that comes first hides it, in workers too."""
     write(tmp_path / "w.html", ARTICLE)
     (tmp_path / "hides" / missing).mkdir(parents=True)
-    (tmp_path / "hides" / missing / "__init__.py").write_text(f"raise ModuleNotFoundError('No module named {missing!r}', name={missing!r})")
+    (tmp_path / "hides" / missing / "__init__.py").write_text(f"raise ModuleNotFoundError('No module named {missing}', name={missing!r})")
     if arguments[0] == "learn-extractor":  # which asks before it imports
         code = f"import sys; sys.modules[{missing!r}] = None; from codedev.cli import main; main()"
     else:

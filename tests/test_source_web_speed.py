@@ -71,8 +71,7 @@ def counted(data: bytes) -> tuple[int, ...]:
     roots = lower.count(b"<body") + lower.count(b"<html")
     stray = lower.count(b"</p") - lower.count(b"<p")
     self_closed = len(re.findall(rb"<(?:(?:title|script|style|iframe)(?![a-z])|textare|noscrip)[^<>]*/>", lower))
-    tags = len(re.findall(formatting, lower))
-    return data.count(b"<"), unclosed, lower.count(b"<option"), roots, stray, tags, self_closed, squares(data)
+    return data.count(b"<"), unclosed, lower.count(b"<option"), roots, stray, self_closed, squares(data)
 
 
 TAG, RUN = re.compile(rb"<(?=[A-Za-z])"), re.compile(rb"""[^\t-\r "'/=>]*+""")

@@ -85,10 +85,10 @@ def repeated(keys: np.ndarray) -> np.ndarray:
     return out
 
 
-@numba.njit(numba.int64(_U64, _U32, numba.int64, _U64), nogil=True, cache=True)
-def _pairs(keys: Any, ranks: Any, near: int, out: Any) -> int:
-    count = start = 0
-    for i in range(len(keys)):
+@numba.njit(numba.int64(_U64, _U32, numba.int64, numba.int64, numba.int64, numba.int64, _U64), nogil=True, cache=True)
+def _pairs(keys: Any, ranks: Any, near: int, first: int, last: int, start: int, out: Any) -> int:
+    count = 0
+    for i in range(first, last):
         if keys[i] != keys[start]:
             start = i
         later = np.uint64(ranks[i]) << np.uint64(32)
@@ -103,9 +103,14 @@ def _pairs(keys: Any, ranks: Any, near: int, out: Any) -> int:
 
 def pairs(keys: np.ndarray, ranks: np.ndarray, near: int) -> np.ndarray:
     """uint64[m] of (rank << 32 | lesser rank), sorted, each once: every document with the first `near` and the last `near` before it that
-    have its key. `keys` are sorted, `ranks` uint32 sorted within a key. Linear, however many share a key."""
-    out = np.empty(2 * near * len(keys), np.uint64)
-    return np.unique(out[: _pairs(keys, ranks, near, out)])
+    have its key. `keys` are sorted, `ranks` uint32 sorted within a key. Linear, however many share a key; 2^18 keys at a time."""
+    parts, size = [], 1 << 18
+    out = np.empty(2 * near * min(size, len(keys)), np.uint64)
+    for first in range(0, len(keys), size):
+        last = min(first + size, len(keys))
+        start = int(np.searchsorted(keys, keys[first]))
+        parts.append(np.unique(out[: _pairs(keys, ranks, near, first, last, start, out)]))
+    return np.unique(np.concatenate(parts)) if parts else out
 
 
 @numba.njit(numba.void(numba.uint64[:, ::1], _I64, _I64, numba.int64, numba.boolean[::1]), nogil=True, cache=True)
@@ -146,13 +151,16 @@ _MOST_TESTS = 64  # survivors that one document is compared with
 
 
 @numba.njit(
-    numba.void(numba.types.Array(numba.uint64, 1, "C", readonly=True), _I64, _I64, _I64, numba.float64, _I64, _F32), nogil=True, cache=True
+    numba.void(numba.types.Array(numba.uint64, 1, "C", readonly=True), _I64, _I64, _I64, numba.float64, numba.int64, _I64, _F32),
+    nogil=True,
+    cache=True,
 )
-def decide(sets: Any, bounds: Any, later: Any, earlier: Any, least: float, survivor: Any, jaccard: Any) -> None:
+def decide(sets: Any, bounds: Any, later: Any, earlier: Any, least: float, fewest: int, survivor: Any, jaccard: Any) -> None:
     """For documents in order of preference: the surviving document that each is most like, or itself where none is as like as `least`.
 
     Document i's sorted distinct shingles are sets[bounds[i]:bounds[i + 1]]. The pairs (later[k], earlier[k]) are sorted by `later`. Who was
     dropped stands for its survivor: a document is only ever compared with one that stays, so that a chain of resemblance drops nothing.
+    Documents of less than `fewest` shingles stay: of so little text no share says that it is the same.
     """
     tested = np.empty(_MOST_TESTS, np.int64)
     best = np.int64(-1)
@@ -175,7 +183,7 @@ def decide(sets: Any, bounds: Any, later: Any, earlier: Any, least: float, survi
             tested[count] = other
             count += 1
             other_size = bounds[other + 1] - bounds[other]
-            if min(size, other_size) < least * max(size, other_size):
+            if min(size, other_size) < max(fewest, least * max(size, other_size)):
                 continue
             value = _jaccard(sets, bounds[document], bounds[document + 1], bounds[other], bounds[other + 1])
             if value >= least and value > highest:

@@ -27,7 +27,7 @@ _SELF_CLOSING = tuple(map(_code, ("title", "script", "style", "textare", "iframe
 _OPTION, _BODY, _HTML, _LONGEST = _code("option"), _code("body"), _code("html"), 7
 
 # What `counts` gives, in order.
-TAGS, UNCLOSED, OPTIONS, ROOTS, STRAY_ENDS, FORMATTING, SELF_CLOSED, SQUARES = range(8)
+TAGS, UNCLOSED, OPTIONS, ROOTS, STRAY_ENDS, SELF_CLOSED, SQUARES = range(7)
 
 _FEW = 64  # attributes of a tag that cost nothing
 # Bytes in a tag: 0 goes on in a name or in a value without quotes, 1 ends it, 2 is `<`.
@@ -64,7 +64,6 @@ def _count(data: Any, start: Any, found: Any) -> None:
     after = data[at]
     if (after == 62 or after == 47 or after == 32 or 9 <= after <= 13 or 28 <= after <= 31) and code in _FORMATTING:
         found[UNCLOSED] += -1 if closing else 1
-        found[FORMATTING] += 1
     elif not closing and code in _SELF_CLOSING:
         while at < size and data[at] != 60 and data[at] != 62:
             at += numba.uint64(1)
@@ -73,16 +72,16 @@ def _count(data: Any, start: Any, found: Any) -> None:
 
 
 @numba.njit(
-    numba.types.UniTuple(numba.int64, 8)(_bytes),  # type: ignore[no-untyped-call]  # numba declares no types
+    numba.types.UniTuple(numba.int64, 7)(_bytes),  # type: ignore[no-untyped-call]  # numba declares no types
     nogil=True,
     cache=True,
 )
 def counts(data: Any) -> Any:
     """How many `<` there are; formatting elements begun less those ended; options; html and body tags begun; `</p` less `<p`; tags of
-    formatting elements; tags of elements without markup inside them that end in `/>` (of names that begin as theirs, too); and the sum,
-    over all tags with more than `_FEW` attributes, of the square of their number. Quotes around values are those behind `=` alone."""
+    elements without markup inside them that end in `/>` (of names that begin as theirs, too); and the sum, over all tags with more than
+    `_FEW` attributes, of the square of their number. Quotes around values are those behind `=` alone."""
     size, at, one = numba.uint64(len(data)), numba.uint64(0), numba.uint64(1)
-    found = np.zeros(8, np.int64)
+    found = np.zeros(7, np.int64)
     while True:
         while at < size and data[at] != 60:
             at += one
@@ -124,7 +123,7 @@ def counts(data: Any) -> Any:
                     attributes += 1  # a name that begins with a quote
         if attributes > _FEW:
             found[SQUARES] += attributes * attributes
-    return found[0], found[1], found[2], found[3], found[4], found[5], found[6], found[7]
+    return found[0], found[1], found[2], found[3], found[4], found[5], found[6]
 
 
 # A set of words is searched for by pairs of bytes: a pair that is not the last of the first _WIDTH bytes of any word says how far to go on.

@@ -6,10 +6,11 @@
     gather   the shingles of the documents that are left                                           disk: 8 bytes a distinct shingle
     decide   in order of preference: dropped when as like as `verify` to one that is kept          kernels/bands.py
 
-A document is compared with survivors alone, so a chain of resemblance never drops what is not like the document that stays. In a bucket of
-very many documents each is paired with the first and the last NEAR before it: linear, and what differs is kept. The result does not
-depend on `memory`, on batches or on the order of work. Cost beside the sketches: about 1 µs a document, and a second read of the texts of
-documents in pairs.
+A document is compared with survivors alone, so a chain of resemblance never drops what is not like the document that stays. In a bucket
+of very many documents each is paired with the first and the last NEAR before it: linear, what differs is kept, and a duplicate further
+away may be. The result does not depend on `memory`, on batches or on the order of work. Not yet bounded: where most documents share their
+buckets with many, the pairs take up to 2 KB of memory a document. Cost beside the sketches: about 5 µs a document, and a second read of
+the texts of documents in pairs.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from codedev.kernels.bands import alike, band_keys, decide, low_bits, pairs, rep
 from codedev.kernels.overlap import shingle_sets
 from codedev.kernels.shingles import shingle_hashes
 
-NEAR = 8
+NEAR = 8  # of each end of a bucket
+FEWEST = 6  # distinct shingles: ten words of five
 _RECORD = np.dtype([("key", "<u8"), ("rank", "<u4")])
 _ROWS = 4096
 CLUSTER = pa.schema([pa.field("row", pa.int64(), nullable=False), pa.field("size", pa.int32(), nullable=False)])
@@ -76,8 +78,7 @@ def find_near(tables: Sequence[Table], found: Path, *, config: MinHash, memory: 
     work.mkdir()
     try:
         spilled = _spill(tables, changes, ranks, work, config, memory)
-        told = _pairs(spilled, memory)
-        result = _decide(tables, told, ranks, work, config)
+        result = _decide(tables, _pairs(spilled, memory), ranks, work, config)
     finally:
         shutil.rmtree(work)
     _write(tables, result, changes, found)
@@ -150,25 +151,12 @@ def _pairs(spilled: list[Path], memory: int) -> np.ndarray:
         records = records[repeated(records["key"].copy())]
         order = np.lexsort((records["rank"], records["key"]))
         keys, ranks = records["key"][order], records["rank"][order]
-        for low, high in _runs(keys, 1 << 20):
-            part = pairs(keys[low:high].copy(), ranks[low:high].copy(), NEAR)
-            told.append(part)
-            held += part.nbytes
-            if held > memory / 8:
-                told = [np.unique(np.concatenate(told))]
-                held = told[0].nbytes // 2  # not again before as much has come
+        told.append(pairs(keys.copy(), ranks.copy(), NEAR))
+        held += told[-1].nbytes
+        if held > memory / 8:
+            told = [np.unique(np.concatenate(told))]
+            held = told[0].nbytes // 2  # not again before as much has come
     return np.unique(np.concatenate(told)) if told else np.empty(0, np.uint64)
-
-
-def _runs(keys: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
-    """Slices of about `size` keys that cut no run of equal ones."""
-    low = 0
-    while low < len(keys):
-        high = min(low + size, len(keys))
-        if high < len(keys):
-            high = int(np.searchsorted(keys, keys[high - 1], "right"))
-        yield low, high
-        low = high
 
 
 # -- verification ----------------------------------------------------------------------------------------------------------------------
@@ -176,20 +164,21 @@ def _runs(keys: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
 
 def _decide(tables: Sequence[Table], told: np.ndarray, ranks: np.ndarray | None, work: Path, config: MinHash) -> Found:
     later, earlier = (told >> np.uint64(32)).astype(np.int64), (told & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    del told
     involved = np.unique(np.concatenate([later, earlier]))  # ranks
     rows = involved if ranks is None else _rows_of(involved, ranks)
     left, right = np.searchsorted(involved, later), np.searchsorted(involved, earlier)
     bits = _gather_bits(tables, rows)
     passed = alike(bits, left, right, config.verify)
     left, right = left[passed], right[passed]
-    del bits, told, later, earlier
+    del bits, later, earlier
     used = np.zeros(len(rows), np.bool_)
     used[left] = used[right] = True
     compact = np.cumsum(used) - 1
     left, right, rows = compact[left], compact[right], rows[used]
     sets, bounds = _gather_sets(tables, rows, work, config)
     survivor, jaccard = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
-    decide(sets, bounds, left, right, config.verify, survivor, jaccard)
+    decide(sets, bounds, left, right, config.verify, FEWEST, survivor, jaccard)
     order = np.argsort(rows)
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))

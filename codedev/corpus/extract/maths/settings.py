@@ -82,9 +82,9 @@ def of_page(scripts: Iterable[tuple[str, str]]) -> Settings | None:
         for key, value in _literals(text):
             match key:
                 case "inlineMath":
-                    inline = [*(inline or ()), *_pairs(value, display=False)]
+                    inline = [*(inline or ()), *_pairs(value, display=False)][:_MOST_DELIMITERS]
                 case "displayMath":
-                    display = [*(display or ()), *_pairs(value, display=True)]
+                    display = [*(display or ()), *_pairs(value, display=True)][:_MOST_DELIMITERS]
                 case "delimiters" if katex and (found := _delimiters(value)):
                     delimiters = found
                 case "delimiters" if ascii_delimiters and (found := _pairs(value, display=False)):

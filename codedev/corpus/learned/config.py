@@ -1,0 +1,104 @@
+"""The keys of recipes that have to do with learned quality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from codedev._recipe import Model
+
+
+class Learned(Model):
+    """A fastText classifier of documents: our own (`codedev corpus quality train`) or any published one. Prose alone is scored."""
+
+    model: str  # path of a .bin or .ftz file
+    labels: dict[str, float] = Field(
+        default={"hq": 1.0}, min_length=1
+    )  # the score is the sum of weight * probability: {hq: 1}, {"4": 4, "5": 5}
+    languages: tuple[str, ...] | None = None  # documents of other languages have no score and are kept; null = all
+    lower: bool | None = None  # lower-case the text first; null = as the .json beside the model says, else no: published models do not
+    prefix_bytes: int | None = Field(default=None, ge=0)  # of a text that are read; 0 = all, null = as the .json says, else all
+    min_score: float | None = None  # less: dropped. `quality train` prints what share each bound keeps
+    max_score: float | None = None  # more: dropped; for models of what is not wanted
+
+
+class Band(Model):
+    """Bounds of perplexity. Percentiles are those of the text the model was calibrated on: CCNet's head ends at 30, its middle at 60."""
+
+    min: float | None = None  # less: text that repeats, or that the model has seen
+    max: float | None = None
+    min_percentile: float | None = Field(default=None, ge=0, le=100)
+    max_percentile: float | None = Field(default=None, ge=0, le=100)
+
+
+class Perplexity(Model):
+    """How unlike well-written text a document is: perplexity under an n-gram model of its language. Prose alone is scored."""
+
+    models: dict[str, str] = Field(min_length=1)  # language: path of the model; `all` for those that have none of their own
+    prefix_bytes: int = Field(default=0, ge=0)  # of a text that are read; 0 = all
+    bounds: Band = Band()
+    by_language: dict[str, Band] = Field(default={})  # in place of `bounds`
+
+
+class Examples(Model):
+    """Documents to learn from: any source of a corpus recipe, a corpus of ours (`type: tables` and its Parquet files) among them."""
+
+    source: dict[str, Any]  # as in a corpus recipe; `name` may be left out
+    count: int | None = Field(default=None, ge=1)  # documents, at most, drawn by the hash of their ids
+    where: dict[str, tuple[str, ...]] = Field(default={})  # a column or key of `meta`: the values that are wanted
+    cut: int | None = Field(default=None, ge=100)  # bytes of the passages that a long document is cut into, at ends of lines or words
+
+
+class Split(Model):
+    """What both kinds of model share."""
+
+    seed: int = Field(default=0, ge=0)
+    held_out: float = Field(default=0.1, gt=0, lt=1)  # share of documents that are not learnt, by the hash of their ids
+
+
+class ClassifierTraining(Split):
+    """Positive against negative documents, as DCLM and FineWeb-Edu have it (arXiv 2406.11794 §4.4, 2406.17557 §4)."""
+
+    positive: tuple[Examples, ...] = Field(min_length=1)
+    negative: tuple[Examples, ...] = Field(min_length=1)
+    labels: tuple[str, str] = ("hq", "cc")  # what the model calls them: DCLM's names
+    lower: bool = True  # digits and marks stay; line ends are blanks to fastText
+    prefix_bytes: int = Field(default=0, ge=0)  # of a document that are learnt and later scored; 0 = all
+    word_ngrams: int = Field(default=2, ge=1, le=5)
+    dim: int = Field(default=16, ge=1, le=1024)
+    bucket: int = Field(default=1 << 20, ge=1, le=1 << 28)  # rows of hashed runs of words; 4 * dim bytes each
+    min_count: int = Field(default=1, ge=1)  # of a word
+    epochs: int = Field(default=5, ge=1)
+    rate: float = Field(default=0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> ClassifierTraining:
+        if self.labels[0] == self.labels[1] or any(not label or any(c <= " " for c in label) for label in self.labels):
+            raise ValueError(f"labels {list(self.labels)}: two different words")
+        return self
+
+
+class PerplexityTraining(Split):
+    """An n-gram model of texts: modified Kneser-Ney (kernels/ngram.py)."""
+
+    texts: tuple[Examples, ...] = Field(min_length=1)
+    calibrate: tuple[Examples, ...] = ()  # texts that the percentiles are of, the crawl to be judged; none = those held out
+    order: int = Field(default=5, ge=1, le=8)
+    piece: int = Field(default=0, ge=0, le=64)  # characters of the pieces that words are cut into; 0 = words are whole
+    min_words: int = Field(default=2, ge=1)  # words seen less often are the unknown word
+    min_counts: tuple[int, ...] = Field(default=(1, 1, 2), min_length=1)  # least counts of n-grams by length, the last for all longer ones
+
+
+class TrainRecipe(Model):
+    """One of the two."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    classifier: ClassifierTraining | None = None
+    perplexity: PerplexityTraining | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainRecipe:
+        if (self.classifier is None) == (self.perplexity is None):
+            raise ValueError("name either `classifier` or `perplexity`")
+        return self

@@ -1,0 +1,117 @@
+"""`codedev corpus quality train`: a model and the JSON of how it was made, from a recipe that names the documents.
+
+    name: books-against-forum
+    classifier:
+      positive: [{source: {type: tables, paths: ["good/*.parquet"]}, count: 20000}]
+      negative: [{source: {type: tables, paths: ["crawl/*.jsonl.zst"], text: body}, count: 20000}]
+
+or, for perplexity,
+
+    name: english
+    perplexity:
+      texts: [{source: {type: tables, paths: ["wiki/*.parquet"]}, cut: 5000}]
+
+OUT/<name>.bin is a fastText file, OUT/<name>.ngram an n-gram model; OUT/<name>.json holds the recipe, the data's hashes and the figures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codedev import __version__, _recipe
+from codedev._errors import InputError
+from codedev._run import atomic_write, file_hash, write_json
+from codedev.corpus.learned import classifier, perplexity
+from codedev.corpus.learned.config import ClassifierTraining, Learned, PerplexityTraining, TrainRecipe
+from codedev.corpus.learned.documents import Texts, as_array, gather
+from codedev.corpus.learned.figures import figures, table
+
+LEAST = 10  # held-out documents of each side: fewer say nothing
+
+
+def train(path: Path, out: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Fit a model of quality from the documents that a recipe names, and say what it achieves on documents it has not seen.
+
+    Precision, recall and F1 are those of documents held out by the hash of their ids. The table of shares names the threshold that keeps a
+    tenth of the negatives, as DCLM keeps a tenth of the crawl."""
+    recipe = _recipe.load(path, TrainRecipe, overrides)
+    base = path.parent.resolve()
+    if recipe.classifier:
+        return _train_classifier(recipe, recipe.classifier, base, out)
+    assert recipe.perplexity is not None  # the recipe's check
+    return _train_perplexity(recipe, recipe.perplexity, base, out)
+
+
+def _train_classifier(recipe: TrainRecipe, config: ClassifierTraining, base: Path, out: Path) -> dict[str, Any]:
+    seen: set[bytes] = set()
+    positive, negative = (gather(side, base, config.seed, config.held_out, seen) for side in (config.positive, config.negative))
+    for name, texts in (("positive", positive), ("negative", negative)):
+        if len(texts.held_out) < LEAST or not texts.learnt:
+            raise InputError(
+                f"{recipe.name}: {len(texts.held_out)} {name} documents held out of {texts.documents}; name more, or raise held_out"
+            )
+    target = out / f"{recipe.name}.bin"
+    content = classifier.fit(positive.learnt, negative.learnt, config)
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(content)
+    told = Learned(model=str(target), labels={config.labels[0]: 1.0}, lower=config.lower, prefix_bytes=config.prefix_bytes)
+    scores = classifier.scorer(told).score(as_array(positive.held_out + negative.held_out, lower=False))
+    truth = np.arange(len(scores)) < len(positive.held_out)
+    data = {"positive": _described(positive), "negative": _described(negative)}
+    return _written(recipe, target, data, figures(scores, truth))
+
+
+def _train_perplexity(recipe: TrainRecipe, config: PerplexityTraining, base: Path, out: Path) -> dict[str, Any]:
+    texts = gather(config.texts, base, config.seed, config.held_out, set())
+    others = gather(config.calibrate, base, config.seed, config.held_out, set()) if config.calibrate else None
+    calibrate = others.learnt + others.held_out if others else texts.held_out
+    if not texts.learnt or len(calibrate) < LEAST:
+        raise InputError(f"{recipe.name}: {len(calibrate)} documents to calibrate on; name more, or raise held_out")
+    trained = perplexity.fit(texts.learnt, calibrate, config)
+    target = out / f"{recipe.name}.ngram"
+    perplexity.save(target, trained)
+    data = {"texts": _described(texts)} | ({"calibrate": _described(others)} if others else {})
+    found: dict[str, Any] = {"percentiles": {str(p): float(trained.percentiles[p]) for p in (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)}}
+    for name, part in (("learnt", texts.learnt), ("held_out", texts.held_out)):
+        if part:
+            found[name] = float(np.nanmedian(perplexity.perplexities(trained.model, as_array(part, lower=False))))
+    return _written(recipe, target, data, found)
+
+
+def _described(texts: Texts) -> dict[str, Any]:
+    return {"documents": texts.documents, "learnt": len(texts.learnt), "held_out": len(texts.held_out), "xxh3_128": texts.digest}
+
+
+def _written(recipe: TrainRecipe, target: Path, data: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    facts = {
+        "format": "codedev.learned/1",
+        "codedev": __version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "data": data,
+        "model": {"file": target.name, "bytes": target.stat().st_size, "xxh3_128": file_hash(target)},
+        "held_out": found,
+    }
+    write_json(target.with_suffix(".json"), facts)
+    return facts
+
+
+def shown(facts: dict[str, Any]) -> str:
+    """The figures for a terminal."""
+    found, lines = facts["held_out"], []
+    for name, part in facts["data"].items():
+        lines.append(f"{name}: {part['documents']} documents, {part['learnt']} texts learnt, {part['held_out']} held out")
+    lines.append(f"{facts['model']['file']}: {facts['model']['bytes'] / 1e6:.1f} MB")
+    if "by_threshold" in found:
+        lines += [
+            f"held out, AUC {found['auc']:.4f}",
+            table(found["by_threshold"]),
+            "share of negatives kept, and its threshold",
+            table(found["by_share"]),
+        ]
+    else:
+        lines.append("median perplexity: " + ", ".join(f"{name} {found[name]:.1f}" for name in ("learnt", "held_out") if name in found))
+        lines.append(table([{f"p{name}": value for name, value in found["percentiles"].items()}]))
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""Toxic language: words of lists per language (q.toxic.words, matches a thousand words) and a trained classifier (q.toxic.score).
+
+Lists are files that the recipe names, one word or phrase a line (LDNOOBW's files are such, CC-BY-4.0); none come with codedev, and what
+counts as toxic is the recipe's to say. Whole words match, case folded; where a script writes no spaces, runs of characters do. Words alone
+cannot tell an insult from a quotation, a dictionary or a medical text: they are a column first, the bound is the recipe's.
+The classifier is any fastText model, one of `codedev corpus quality train` with toxic documents as the positive ones among them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from codedev._errors import InputError, printable
+from codedev._recipe import Model
+from codedev._run import content_key, file_hash
+from codedev.corpus.buffers import text_buffers
+from codedev.corpus.language import is_among
+from codedev.corpus.learned.classifier import judged, learned_stage, scattered
+from codedev.corpus.learned.classifier import version as learned_version
+from codedev.corpus.learned.config import Learned
+from codedev.corpus.stage import Filter, Rule, Stage, rule_filter
+from codedev.kernels import wordlist
+from codedev.kernels.wordlist import WordList
+
+VERSION = 1
+EVERY = "all"  # the key of the lists for documents whose language has none of its own
+LARGEST = 16 << 20  # bytes of a list
+_WORDS, _SCORE = pa.field("q.toxic.words", pa.float32()), pa.field("q.toxic.score", pa.float32())
+
+
+class ToxicityModel(Model):
+    """A fastText classifier of documents. Its texts are prepared as the .json beside it says, else they are read as they stand."""
+
+    model: str  # path of a .bin or .ftz file
+    labels: dict[str, float] = Field(default={"toxic": 1.0}, min_length=1)  # q.toxic.score is the sum of weight * probability
+    languages: tuple[str, ...] | None = None  # documents of other languages have no score and are kept; null = all
+    lower: bool | None = None  # lower-case the text first; null = as the .json says, else no
+    prefix_bytes: int | None = Field(default=None, ge=0)  # of a text that are read; 0 = all, null = as the .json says, else all
+
+
+class Toxicity(Model):
+    """Toxic language, of prose alone. A bound that is null drops nothing: the columns are there all the same."""
+
+    lists: dict[str, tuple[str, ...]] = Field(
+        default={}
+    )  # language: paths of lists, a word or phrase a line; `all` for languages without one
+    max_words: float | None = Field(default=None, ge=0)  # matches a thousand words; more: dropped
+    classifier: ToxicityModel | None = None
+    max_score: float | None = None  # more: dropped
+
+    @model_validator(mode="after")
+    def _check(self) -> Toxicity:
+        if self.max_words is not None and not self.lists:
+            raise ValueError("max_words: there are no lists to count words of")
+        if self.max_score is not None and not self.classifier:
+            raise ValueError("max_score: there is no classifier to score with")
+        return self
+
+
+def columns(config: Toxicity) -> pa.Schema:
+    """The columns that `toxicity_stage` appends."""
+    return pa.schema([*([_WORDS] if config.lists else []), *([_SCORE] if config.classifier else [])])
+
+
+def version(config: Toxicity, base: Path = Path()) -> str:
+    """What the columns depend on."""
+    lists = {tag: [file_hash(_found(base / path)) for path in paths] for tag, paths in config.lists.items()}
+    return content_key(VERSION, lists, learned_version(_learned(config.classifier), base) if config.classifier else None)
+
+
+def read_list(paths: tuple[str, ...], base: Path = Path()) -> WordList:
+    """The lists as one. Lines are stripped, case is folded; empty lines and those that begin with "#" and a blank are none. Raises
+    InputError for a file that is no list."""
+    phrases = []
+    for name in paths:
+        path = _found(base / name)
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: {path.stat().st_size} bytes; lists of at most {LARGEST} are read")
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: is not UTF-8 text") from None
+        phrases += [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip() and not line.startswith("# ")]
+    folded = pc.utf8_lower(pa.array(phrases, pa.large_string())).to_pylist()
+    try:
+        return wordlist.listed(folded)
+    except ValueError as error:
+        raise InputError(printable(f"{', '.join(paths)}: {error}")) from None
+
+
+def _found(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such list; a list has one word or phrase a line")
+    return path
+
+
+def per_thousand(words: WordList, texts: pa.Array) -> np.ndarray:
+    """float32[rows]: matches a thousand words of a large_string array; NaN for a text without words."""
+    hits, totals = wordlist.count(words, *text_buffers(pc.utf8_lower(texts)))
+    return (1000 * hits / np.where(totals > 0, totals, np.nan)).astype(np.float32)
+
+
+def toxicity_stage(config: Toxicity, base: Path = Path()) -> Stage:
+    """A Stage: the columns of `columns`, null for documents that are not judged. Languages are to be known before."""
+    lists = {tag: read_list(paths, base) for tag, paths in config.lists.items()}
+    classify = learned_stage("toxic", _learned(config.classifier), base, _SCORE.name) if config.classifier else None
+
+    def stage(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]:
+        counts = Counter(rows_in=batch.num_rows, rows_out=batch.num_rows)
+        if lists:
+            schema = pa.schema([*batch.schema, _WORDS], metadata=batch.schema.metadata)
+            batch = pa.RecordBatch.from_arrays([*batch.columns, _counted(batch, lists)], schema=schema)
+        return (classify(batch)[0] if classify else batch), counts
+
+    return stage
+
+
+def _counted(batch: pa.RecordBatch, lists: dict[str, WordList]) -> pa.Array:
+    """q.toxic.words of each row, by the list of its language."""
+    left, lang = np.asarray(judged(batch, None)), batch.column("lang").cast(pa.string())
+    found = np.full(batch.num_rows, np.nan, np.float32)
+    for tag in sorted(lists, key=lambda tag: tag == EVERY):
+        mine = left if tag == EVERY else left & np.asarray(pc.fill_null(is_among(lang, [tag]), False))
+        if mine.any():
+            found[mine] = per_thousand(lists[tag], batch.column("text").filter(pa.array(mine)))
+        left = left & ~mine
+    return scattered(found, pa.array(np.ones(batch.num_rows, bool)))
+
+
+def toxicity_filter(config: Toxicity) -> Filter:
+    """Reasons `toxic_words` and `toxic_score`."""
+    words, score = (
+        Rule(_WORDS.name, None, config.max_words, too_high="toxic_words"),
+        Rule(_SCORE.name, None, config.max_score, too_high="toxic_score"),
+    )
+    return rule_filter([*([words] if config.lists else []), *([score] if config.classifier else [])])
+
+
+def _learned(config: ToxicityModel) -> Learned:
+    return Learned(**config.model_dump())
