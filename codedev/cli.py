@@ -130,7 +130,7 @@ def doctor(warm: bool, as_json: bool) -> None:
 
         with watch(quiet=as_json) as progress:
             progress("compile", 0, len(names()))
-            for count, _ in enumerate(warm_all(), 1):
+            for count, _ in enumerate(warm_all(_default_workers()), 1):
                 progress("compile", count, len(names()))
 
     report = examine()

@@ -31,7 +31,7 @@ from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
-from codedev.corpus.unit import Context, Unit, barriers, filters, poisoned_path, score_key, scoring_stages
+from codedev.corpus.unit import Context, Unit, barriers, cuts, filters, poisoned_path, score_key, scoring_stages
 from codedev.corpus.write import Placed, part_facts, write_unit
 from codedev.kernels import warm
 
@@ -143,12 +143,7 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
     tables = [(context.work / "judged" / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
     exact = context.recipe.dedup.exact is not None
     find_duplicates([t for t, _ in tables], [r for _, r in tables], source_starts, found, exact=exact, memory=memory // 2)
-    if minhash := context.recipe.dedup.minhash:
-        from codedev.corpus.near.find import Table, find_near
-
-        near = [Table(context.work / "scored" / f"{u.scored}.parquet", context.work / "judged" / f"{u.judged}.parquet", u.first_row)
-                for u in placed if u.rows]  # fmt: skip
-        find_near(near, found, config=minhash, memory=memory // 2)
+    _compare(context, placed, found, memory // 2)
     progress("deduplicate", 1, 1)
     events.log("deduplicated")
 
@@ -166,6 +161,32 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
             parts[kind] += facts
     _remove_stale(context, placed, parts)
     return _manifest(recipe, plan, waterfall, parts, receipts)
+
+
+def _compare(context: Context, placed: list[Placed], found: Path, memory: int) -> None:
+    """The barriers that read more of a document than its hashes, in the order of `barriers`. Their kernels are imported when asked for."""
+    dedup = context.recipe.dedup
+    if not (dedup.url or dedup.minhash or cuts(context.recipe)):
+        return
+    from codedev.corpus.near.find import Table, find_near
+    from codedev.corpus.repeats.cuts import find_short
+    from codedev.corpus.repeats.lines import find_lines
+    from codedev.corpus.repeats.substring import find_repeats
+    from codedev.corpus.repeats.url import find_urls
+
+    scored, judged = context.work / "scored", context.work / "judged"
+    units = [Table(scored / f"{unit.scored}.parquet", judged / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
+    if dedup.url:
+        find_urls(units, found, config=dedup.url, memory=memory)
+    if dedup.minhash:
+        find_near(units, found, config=dedup.minhash, memory=memory)
+    for stage, config in (("lines", dedup.lines), ("paragraphs", dedup.paragraphs)):
+        if config:
+            find_lines(units, found, config=config, memory=memory, stage=stage)
+    if dedup.substring:
+        find_repeats(units, found, config=dedup.substring, memory=memory)
+    if cuts(context.recipe):
+        find_short(units, found, min_chars=dedup.min_chars)
 
 
 # Tasks carry back what the parent needs to place their result.
@@ -293,9 +314,10 @@ def _add_barriers(
     for name, stages in waterfall.items():
         rows = stages.get(last_filter, Counter())["rows_out"]
         for stage in stages_of:
-            drops = dropped[name].get(stage, Counter())
-            stages[stage] = Counter(rows_in=rows, rows_out=rows - drops.total()) + drops
-            rows -= drops.total()
+            counts = dropped[name].get(stage, Counter())
+            drops = sum(count for counter, count in counts.items() if counter.startswith("drop."))
+            stages[stage] = Counter(rows_in=rows, rows_out=rows - drops) + counts
+            rows -= drops
         if renamed[name]:
             stages["identity"]["note.new_ids"] = renamed[name]
 

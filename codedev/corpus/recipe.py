@@ -12,6 +12,7 @@ from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
 from codedev.corpus import presets
 from codedev.corpus.document import KINDS
+from codedev.corpus.repeats.config import Lines, Substring, Url
 from codedev.corpus.source import SourceConfig
 from codedev.corpus.sources import SOURCES, module_of
 
@@ -218,7 +219,12 @@ class MinHash(Model):
 
 class Dedup(Model):
     exact: Exact | None = None
+    url: Url | None = None
     minhash: MinHash | None = None
+    lines: Lines | None = None
+    paragraphs: Lines | None = None  # runs of lines between blank ones
+    substring: Substring | None = None
+    min_chars: int = Field(default=50, ge=0)  # a document of which the cuts of lines, paragraphs and substring leave less is dropped
 
 
 class Expect(Model):

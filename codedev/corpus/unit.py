@@ -25,6 +25,8 @@ from codedev.corpus import language, normalise, quality
 from codedev.corpus.document import DOCUMENT, DROPPED
 from codedev.corpus.join import Span
 from codedev.corpus.recipe import CorpusRecipe, Language
+from codedev.corpus.repeats.cuts import COLUMN as CUTS
+from codedev.corpus.repeats.cuts import STAGES as CUTTING
 from codedev.corpus.source import Extent
 from codedev.corpus.sources import module_of
 from codedev.corpus.stage import VERDICT, Filter, Stage
@@ -102,7 +104,8 @@ CLUSTER_SIZE = pa.field("q.near.cluster_size", pa.int32())
 
 def tables(recipe: CorpusRecipe) -> Tables:
     columns = [field for scoring in scoring_stages(recipe) for field in scoring.columns]
-    shown = [field for field in columns if not field.name.startswith("_")] + ([CLUSTER_SIZE] if recipe.dedup.minhash else [])
+    shown = [field for field in columns if not field.name.startswith("_")]
+    shown += ([CLUSTER_SIZE] if recipe.dedup.minhash else []) + ([CUTS] if cuts(recipe) else [])
     return Tables(
         pa.schema([*DOCUMENT, *columns, *IDENTITY], metadata=DOCUMENT.metadata),
         pa.schema([*DOCUMENT, *shown], metadata=DOCUMENT.metadata),
@@ -124,8 +127,14 @@ def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
 
 def barriers(recipe: CorpusRecipe) -> list[str]:
     """Their names in the waterfall, in order."""
-    wanted = {"identity": True, "exact": recipe.dedup.exact is not None, "near": recipe.dedup.minhash is not None}
-    return [name for name, asked in wanted.items() if asked]
+    dedup = recipe.dedup
+    wanted = {"identity": True, "exact": dedup.exact is not None, "url": dedup.url is not None, "near": dedup.minhash is not None}
+    return [name for name, asked in wanted.items() if asked] + cuts(recipe) + (["repeats"] if cuts(recipe) else [])
+
+
+def cuts(recipe: CorpusRecipe) -> list[str]:
+    """The barriers that cut spans out of texts, in order."""
+    return [name for name in CUTTING if getattr(recipe.dedup, name) is not None]
 
 
 def score_key(context: Context, unit: Unit) -> str:

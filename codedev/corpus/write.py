@@ -13,11 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from codedev._run import content_key, read_receipt, write_receipt
 from codedev.corpus.dedup import Changes
 from codedev.corpus.document import DOCUMENT, ERROR
 from codedev.corpus.parts import read_part, write_part
+from codedev.corpus.repeats.cuts import COLUMN as CUTS
+from codedev.corpus.repeats.cuts import Cuts, apply_cuts
 from codedev.corpus.unit import CLUSTER_SIZE, Context, tables
 
 
@@ -38,22 +41,37 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
     changes = _changes(found, _state(found))
     counts, renamed, digest = _summary(changes, placed)
     sizes = _cluster_sizes(found, placed)
-    key = content_key(placed.source, placed.number, placed.scored, placed.judged, digest, sizes)
+    wanted = _cuts(found, _state(found)).between(placed.first_row, placed.first_row + placed.rows)
+    spans = xxhash.xxh3_128_hexdigest(b"".join(column.tobytes() for column in wanted))
+    schemas = tables(context.recipe)
+    key = content_key(placed.source, placed.number, placed.scored, placed.judged, schemas.documents.names, digest, sizes, spans)
     receipt_path = context.work / "written" / placed.source / f"{placed.number:05d}.json"
     receipt = read_receipt(receipt_path)
     if receipt and receipt["key"] == key:
         return receipt
     paths = {name: context.out / name / placed.source / f"part-{placed.number:05d}.parquet" for name in ("documents", "dropped", "errors")}
     scored = context.work / "scored" / placed.scored
-    schemas = tables(context.recipe)
     kept_facts = Counter(text_bytes=0, unknown_licence=0)
 
     def documents() -> Iterator[pa.RecordBatch]:
         for batch, verdicts in _decided(context, placed, changes, sizes):
+            if CUTS.name in schemas.documents.names:
+                batch = cut(batch, verdicts["reason"])
             kept = batch.select(schemas.documents.names).filter(pc.is_null(verdicts["reason"]))
             kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
             kept_facts["unknown_licence"] += kept.column("licence").null_count
             yield kept
+
+    row = placed.first_row
+
+    def cut(batch: pa.RecordBatch, reasons: pa.Array) -> pa.RecordBatch:
+        nonlocal row
+        spans = _cuts(found, _state(found)).between(row, row + batch.num_rows)
+        batch, taken = apply_cuts(batch, spans, row, reasons.is_null().to_numpy(zero_copy_only=False))
+        row += batch.num_rows
+        for stage, size in taken.items():
+            counts.setdefault(stage, Counter())["note.cut_bytes"] += size
+        return batch
 
     def unread() -> Iterator[pa.RecordBatch]:
         for batch in read_part(scored.with_suffix(".dropped.parquet")):
@@ -64,6 +82,7 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
         for batch, verdicts in _decided(context, placed, changes, sizes):
             columns = {name: batch.column(name) for name in batch.schema.names} | verdicts
             columns |= {name: verdicts[name].dictionary_encode() for name in ("stage", "reason")}
+            columns[CUTS.name] = pa.nulls(batch.num_rows, CUTS.type)
             gone = pc.is_valid(verdicts["reason"])
             yield pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in schemas.dropped.names], schema=schemas.dropped)
 
@@ -77,13 +96,18 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
 
 
 def _state(found: Path) -> tuple[tuple[str, int], ...]:
-    return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(found.glob("*.parquet")))
+    return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(found.rglob("*.parquet")))
 
 
 @functools.lru_cache(maxsize=1)
 def _changes(found: Path, state: tuple[tuple[str, int], ...]) -> Changes:
     """Opened once a worker, not once a unit."""
     return Changes(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _cuts(found: Path, state: tuple[tuple[str, int], ...]) -> Cuts:
+    return Cuts(found)
 
 
 def _summary(changes: Changes, placed: Placed) -> tuple[dict[str, Counter[str]], int, str]:

@@ -7,6 +7,7 @@ stages in the parent before it starts workers, so that those find them in the ca
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import pkgutil
 from collections.abc import Iterator
 
@@ -25,10 +26,14 @@ def names() -> list[str]:
     return [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.") if not module.ispkg]
 
 
-def warm_all() -> Iterator[str]:
-    """Compile every kernel that is not in the cache; yields each module's name when it is done."""
-    for name in names():
-        module = importlib.import_module(name)
-        if warm := getattr(module, "warm", None):
-            warm()
-        yield name
+def warm_all(workers: int) -> Iterator[str]:
+    """Compile every kernel that is not in the cache, several modules at a time; yields each one's name when it is done."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(_warmed, names())
+
+
+def _warmed(name: str) -> str:
+    module = importlib.import_module(name)
+    if warm := getattr(module, "warm", None):
+        warm()
+    return name
