@@ -82,13 +82,14 @@ def _make(folder: Path, scale: int) -> None:
         kind = pa.array(["web"] * count).dictionary_encode()
         table = pa.table({"id": ids, "kind": kind, "text": text, "_sketch": values})
         pq.write_table(table, folder / f"scored-{number:04d}.parquet", compression="zstd", row_group_size=4096)
-        judged = pa.table({"reason": pa.nulls(count, pa.string())})
+        judged = pa.table({"id": ids, "reason": pa.nulls(count, pa.string())})
         pq.write_table(judged, folder / f"judged-{number:04d}.parquet", row_group_size=4096)
 
 
 def _run(folder: Path, memory: int) -> dict[str, float]:
-    from codedev.corpus.near.find import Table, find_near
+    from codedev.corpus.near.find import find_near
     from codedev.corpus.recipe import MinHash
+    from codedev.corpus.standing import Table
 
     tables, first = [], 0
     for path in sorted(folder.glob("scored-*.parquet")):

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"), "1"))
 
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from codedev.corpus.repeats.config import Lines, Substring
 from codedev.corpus.repeats.lines import find_lines
 from codedev.corpus.repeats.substring import find_repeats
+from codedev.corpus.standing import Table
 from codedev.kernels.repeats import anchors, repeated
 from codedev.kernels.urls import canonical
 
@@ -39,12 +40,6 @@ SETS = {
     "web pages, HTML": ("web", ("*.html", "*.htm")),
 }
 MOST = 40_000_000  # bytes of a set
-
-
-class Table(NamedTuple):
-    scored: Path
-    judged: Path
-    first_row: int
 
 
 def texts_of(folder: Path, patterns: tuple[str, ...]) -> list[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,12 +19,7 @@ from codedev.corpus.repeats.cuts import CUT, Cuts, apply_cuts, before, cuts_path
 from codedev.corpus.repeats.lines import find_lines
 from codedev.corpus.repeats.substring import find_repeats
 from codedev.corpus.repeats.url import canonical_urls, find_urls
-
-
-class Table(NamedTuple):
-    scored: Path
-    judged: Path
-    first_row: int
+from codedev.corpus.standing import Table
 
 
 def written(tmp: Path, rows: list[dict[str, Any]], *, per_table: int = 5, group: int = 3) -> tuple[list[Table], Path]:

@@ -168,11 +168,12 @@ def _compare(context: Context, placed: list[Placed], found: Path, memory: int) -
     dedup = context.recipe.dedup
     if not (dedup.url or dedup.minhash or cuts(context.recipe)):
         return
-    from codedev.corpus.near.find import Table, find_near
+    from codedev.corpus.near.find import find_near
     from codedev.corpus.repeats.cuts import find_short
     from codedev.corpus.repeats.lines import find_lines
     from codedev.corpus.repeats.substring import find_repeats
     from codedev.corpus.repeats.url import find_urls
+    from codedev.corpus.standing import Table
 
     scored, judged = context.work / "scored", context.work / "judged"
     units = [Table(scored / f"{unit.scored}.parquet", judged / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]

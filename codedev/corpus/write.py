@@ -41,7 +41,8 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
     changes = _changes(found, _state(found))
     counts, renamed, digest = _summary(changes, placed)
     sizes = _cluster_sizes(found, placed)
-    wanted = _cuts(found, _state(found)).between(placed.first_row, placed.first_row + placed.rows)
+    cuts = _cuts(found, _state(found))
+    wanted = cuts.between(placed.first_row, placed.first_row + placed.rows)
     spans = xxhash.xxh3_128_hexdigest(b"".join(column.tobytes() for column in wanted))
     schemas = tables(context.recipe)
     key = content_key(placed.source, placed.number, placed.scored, placed.judged, schemas.documents.names, digest, sizes, spans)
@@ -66,8 +67,7 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
 
     def cut(batch: pa.RecordBatch, reasons: pa.Array) -> pa.RecordBatch:
         nonlocal row
-        spans = _cuts(found, _state(found)).between(row, row + batch.num_rows)
-        batch, taken = apply_cuts(batch, spans, row, reasons.is_null().to_numpy(zero_copy_only=False))
+        batch, taken = apply_cuts(batch, cuts.between(row, row + batch.num_rows), row, reasons.is_null().to_numpy(zero_copy_only=False))
         row += batch.num_rows
         for stage, size in taken.items():
             counts.setdefault(stage, Counter())["note.cut_bytes"] += size

@@ -15,6 +15,7 @@ the texts of documents in pairs.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,16 +24,16 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from codedev._errors import RunError
 from codedev._run import atomic_write
 from codedev.corpus.buffers import text_buffers
-from codedev.corpus.dedup import CHANGE, Changes
+from codedev.corpus.dedup import Changes
 from codedev.corpus.near.prefer import ranks_of
 from codedev.corpus.near.sketch import of_unit, values
 from codedev.corpus.recipe import MinHash
+from codedev.corpus.standing import Table, ids_of, share_out, standing, write_drops
 from codedev.kernels.bands import alike, band_keys, decide, low_bits, pairs, repeated
 from codedev.kernels.overlap import shingle_sets
 from codedev.kernels.shingles import shingle_hashes
@@ -42,14 +43,6 @@ FEWEST = 6  # distinct shingles: ten words of five
 _RECORD = np.dtype([("key", "<u8"), ("rank", "<u4")])
 _ROWS = 4096
 CLUSTER = pa.schema([pa.field("row", pa.int64(), nullable=False), pa.field("size", pa.int32(), nullable=False)])
-
-
-class Table(NamedTuple):
-    """A unit's rows: the scored and the judged file, in the same order, and the place of the first among all rows."""
-
-    scored: Path
-    judged: Path
-    first_row: int
 
 
 class Found(NamedTuple):
@@ -98,44 +91,23 @@ def _spill(tables: Sequence[Table], changes: Changes, ranks: np.ndarray | None, 
     shift = np.uint64(64 - max(parts.bit_length() - 1, 1))
     files = [path.open("wb", buffering=1 << 16) for path in paths]
     try:
-        for table in tables:
-            for first, standing, batch in _standing(table, changes, ["_sketch", "kind"]):
-                chosen = standing & batch.column("_sketch").is_valid().to_numpy(zero_copy_only=False)
-                if not chosen.any():
-                    continue
-                kinds = batch.column("kind").cast(pa.string())
-                salts = of_unit(kinds, "code")[chosen].astype(np.uint64)  # documents of another unit have no key in common
-                keys = band_keys(values(batch.column("_sketch"))[chosen], config.bands, config.rows, salts)
-                places = np.flatnonzero(chosen) + first
-                records = np.empty(keys.size, _RECORD)
-                records["key"] = keys.ravel()
-                records["rank"] = np.repeat(places if ranks is None else ranks[places], config.bands)
-                part = (records["key"] >> shift).astype(np.uint8) if parts > 1 else np.zeros(len(records), np.uint8)
-                order = np.argsort(part, kind="stable")
-                bounds = np.searchsorted(part[order], np.arange(parts + 1))
-                records = records[order]
-                for number in range(parts):
-                    if bounds[number + 1] > bounds[number]:
-                        files[number].write(records[bounds[number] : bounds[number + 1]].tobytes())
+        for first, stand, batch in standing(tables, changes, ["_sketch", "kind"]):
+            chosen = stand & batch.column("_sketch").is_valid().to_numpy(zero_copy_only=False)
+            if not chosen.any():
+                continue
+            kinds = batch.column("kind").cast(pa.string())
+            salts = of_unit(kinds, "code")[chosen].astype(np.uint64)  # documents of another unit have no key in common
+            keys = band_keys(values(batch.column("_sketch"))[chosen], config.bands, config.rows, salts)
+            places = np.flatnonzero(chosen) + first
+            records = np.empty(keys.size, _RECORD)
+            records["key"] = keys.ravel()
+            records["rank"] = np.repeat(places if ranks is None else ranks[places], config.bands)
+            part = (records["key"] >> shift).astype(np.uint8) if parts > 1 else np.zeros(len(records), np.uint8)
+            share_out(records, part, files)
     finally:
         for file in files:
             file.close()
     return paths
-
-
-def _standing(table: Table, changes: Changes, columns: list[str]) -> Iterator[tuple[int, np.ndarray, pa.RecordBatch]]:
-    """(place of the first row, which rows no filter and no barrier has dropped, the columns) of each row group."""
-    first = table.first_row
-    with pq.ParquetFile(table.scored) as scored, pq.ParquetFile(table.judged) as judged:
-        for group in range(scored.num_row_groups):
-            batch = scored.read_row_group(group, columns=columns, use_threads=False).combine_chunks().to_batches()[0]
-            reasons = judged.read_row_group(group, columns=["reason"], use_threads=False).column(0).combine_chunks()
-            standing = reasons.is_null().to_numpy(zero_copy_only=False).copy()
-            changed = changes.between(first, first + batch.num_rows)
-            gone = changed.filter(pc.is_valid(changed.column("reason"))).column("row").to_numpy()
-            standing[gone - first] = False
-            yield first, standing, batch
-            first += batch.num_rows
 
 
 # -- pairs -----------------------------------------------------------------------------------------------------------------------------
@@ -217,14 +189,14 @@ def _gather_sets(tables: Sequence[Table], rows: np.ndarray, work: Path, config: 
             taken = batch.take(pa.array(ordered[low:high] - first))
             code = of_unit(taken.column("kind").cast(pa.string()), "code")
             texts = taken.column("text")
-            for start in range(0, len(taken), _ROWS // 16):  # few at a time: a text may be large
-                for at in range(start, min(start + _ROWS // 16, len(taken))) if code.any() and not code.all() else (start,):
-                    count = 1 if code.any() and not code.all() else min(_ROWS // 16, len(taken) - start)
-                    unit = "code" if code[at] else "figures"  # two tables of other figures are no duplicates
-                    hashes, bounds = shingle_hashes(*text_buffers(texts.slice(at, count)), ngram=config.ngram, unit=unit)
-                    distinct, ends = shingle_sets(hashes, bounds)
-                    sizes[low + at : low + at + count] = np.diff(ends)
-                    file.write(distinct.tobytes())
+            # Of one unit, and few at a time: a text may be large.
+            ends = {*range(0, len(taken), _ROWS // 16), *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(taken)}
+            for start, end in itertools.pairwise(sorted(ends)):
+                unit = "code" if code[start] else "figures"  # two tables of other figures are no duplicates
+                hashes, bounds = shingle_hashes(*text_buffers(texts.slice(start, end - start)), ngram=config.ngram, unit=unit)
+                distinct, sizes_to = shingle_sets(hashes, bounds)
+                sizes[low + start : low + end] = np.diff(sizes_to)
+                file.write(distinct.tobytes())
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     if not starts[-1]:
         return np.zeros(1, np.uint64), np.zeros(len(rows) + 1, np.int64)
@@ -261,56 +233,24 @@ def _groups_with(tables: Sequence[Table], ordered: np.ndarray, columns: list[str
 
 def _write(tables: Sequence[Table], result: Found, changes: Changes, found: Path) -> None:
     """No drops, no files."""
-    paths = (found / "near-0000.parquet", clusters_path(found))
     gone = np.flatnonzero(result.survivor != np.arange(len(result.rows)))
-    if not len(gone):
-        for path in paths:
-            path.unlink(missing_ok=True)
-        return
     sizes = np.bincount(result.survivor, minlength=len(result.rows))
-    kept = np.unique(result.survivor[gone])
-    ids = dict(zip(kept.tolist(), _ids(tables, result.rows[kept], changes), strict=True))
-    with atomic_write(paths[0]) as temporary, pq.ParquetWriter(temporary, CHANGE) as writer:
-        for low in range(0, len(gone), _ROWS):
-            part = gone[low : low + _ROWS]
-            survivors = result.survivor[part]
-            # A Python loop over the dropped rows: 2 µs each.
-            evidence = [
-                orjson.dumps({"duplicate_of": ids[survivor], "jaccard": round(jaccard, 4), "cluster_size": size}).decode()
-                for survivor, jaccard, size in zip(
-                    survivors.tolist(), result.jaccard[part].tolist(), sizes[survivors].tolist(), strict=True
-                )
-            ]
-            new_ids = _new_ids(changes, result.rows[part])
-            columns = [pa.array(result.rows[part]), ["near"] * len(part), ["near_duplicate"] * len(part), evidence, new_ids]
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, CHANGE, strict=True)]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=CHANGE))
-    paths[1].parent.mkdir(exist_ok=True)
-    with atomic_write(paths[1]) as temporary:
+    kept, survivors = np.unique(result.survivor[gone]), result.survivor[gone]
+    ids = dict(zip(kept.tolist(), ids_of(tables, result.rows[kept], changes), strict=True))
+
+    def evidence(part: slice) -> list[str]:
+        """A Python loop over the dropped rows: 2 µs each."""
+        told = zip(survivors[part].tolist(), result.jaccard[gone[part]].tolist(), sizes[survivors[part]].tolist(), strict=True)
+        return [
+            orjson.dumps({"duplicate_of": ids[to], "jaccard": round(share, 4), "cluster_size": size}).decode() for to, share, size in told
+        ]
+
+    write_drops(found / "near-0000.parquet", "near", "near_duplicate", result.rows[gone], evidence, changes)
+    path = clusters_path(found)
+    if not len(gone):
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as temporary:
         sized = pa.table([result.rows[kept], sizes[kept].astype(np.int32)], schema=CLUSTER)
         pq.write_table(sized, temporary, row_group_size=_ROWS)
-
-
-def _ids(tables: Sequence[Table], rows: np.ndarray, changes: Changes) -> list[str]:
-    """The ids of the sorted rows, after what the identity barrier renamed."""
-    told: list[str] = []
-    for first, batch in _groups_with(tables, rows, ["id"]):
-        low, high = np.searchsorted(rows, (first, first + batch.num_rows))
-        told += batch.column("id").take(pa.array(rows[low:high] - first)).to_pylist()
-    return [new or old for new, old in zip(_new_ids(changes, rows), told, strict=True)]
-
-
-def _new_ids(changes: Changes, rows: np.ndarray) -> list[str | None]:
-    """What an earlier barrier renamed the sorted rows to; null where it did not."""
-    if not len(rows):
-        return []
-    told: list[str | None] = [None] * len(rows)
-    for low in range(0, len(rows), _ROWS):
-        part = rows[low : low + _ROWS]
-        changed = changes.between(int(part[0]), int(part[-1]) + 1)
-        renamed = changed.filter(pc.is_valid(changed.column("new_id")))
-        for row, new_id in zip(renamed.column("row").to_pylist(), renamed.column("new_id").to_pylist(), strict=True):
-            at = int(np.searchsorted(part, row))
-            if at < len(part) and part[at] == row:
-                told[low + at] = new_id
-    return told

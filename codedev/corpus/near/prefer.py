@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,17 +12,13 @@ import pyarrow.parquet as pq
 
 from codedev._errors import InputError
 from codedev.corpus.licence import is_permissive
+from codedev.corpus.standing import Table
 
 # Criterion -> (column, whether the greatest comes first).
 _COLUMNS = {"newest": ("created", True), "oldest": ("created", False), "longest": ("q.chars", True), "shortest": ("q.chars", False)}
 
 
-class _Table(Protocol):
-    @property
-    def scored(self) -> Path: ...
-
-
-def ranks_of(tables: Sequence[_Table], keep: Sequence[str], rows: int) -> np.ndarray | None:
+def ranks_of(tables: Sequence[Table], keep: Sequence[str], rows: int) -> np.ndarray | None:
     """uint32[rows]: the place of each row in the order of preference; None where that is the order of the rows themselves.
 
     Criteria: `newest`, `oldest`, `longest`, `shortest`, `licence` (a permissive one first), or a column's name, `-` before it for the least

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from codedev._run import atomic_write
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.dedup import Changes
-from codedev.corpus.repeats.standing import Table, standing, write_drops
+from codedev.corpus.standing import Table, standing, write_drops
 from codedev.kernels.spans import replace
 
 STAGES = ("lines", "paragraphs", "substring")  # in order: a byte that two of them cut counts as the first one's
@@ -227,7 +227,7 @@ def find_short(tables: Sequence[Table], found: Path, *, min_chars: int) -> int:
                 facts: dict[str, Any] = {"chars": int(left[at]), "bound": min_chars, "bytes_cut": int(sizes[at] - new_sizes[at])}
                 rows.append(first + int(np.flatnonzero(touched)[at]))
                 evidence.append(orjson.dumps(facts).decode())
-    write_drops(found / "repeats-0000.parquet", "repeats", "too_little_left", np.array(rows, np.int64), evidence, changes)
+    write_drops(found / "repeats-0000.parquet", "repeats", "too_little_left", np.array(rows, np.int64), evidence.__getitem__, changes)
     return len(rows)
 
 

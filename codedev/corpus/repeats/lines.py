@@ -22,7 +22,7 @@ from codedev.corpus.buffers import text_buffers
 from codedev.corpus.dedup import Changes
 from codedev.corpus.repeats.config import Lines
 from codedev.corpus.repeats.cuts import cuts_path, write_cuts
-from codedev.corpus.repeats.standing import Table, of_kinds, share_out, standing, text_bytes
+from codedev.corpus.standing import Table, of_kinds, share_out, standing, text_bytes
 from codedev.kernels import linehash
 from codedev.kernels.wholes import wholes
 

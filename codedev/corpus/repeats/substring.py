@@ -27,7 +27,7 @@ from codedev.corpus.buffers import text_buffers
 from codedev.corpus.dedup import Changes
 from codedev.corpus.repeats.config import Substring
 from codedev.corpus.repeats.cuts import cuts_path, write_cuts
-from codedev.corpus.repeats.standing import Table, ids_of, of_kinds, share_out, standing, text_bytes
+from codedev.corpus.standing import Table, ids_of, of_kinds, share_out, standing, text_bytes
 from codedev.kernels.repeats import ANCHOR, anchors, repeated
 from codedev.kernels.snap import snapped
 from codedev.kernels.wholes import wholes

@@ -19,7 +19,7 @@ import xxhash
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.dedup import Changes
 from codedev.corpus.repeats.config import Url
-from codedev.corpus.repeats.standing import Table, ids_of, of_kinds, standing, write_drops
+from codedev.corpus.standing import Table, ids_of, of_kinds, standing, write_drops
 from codedev.kernels.urls import canonical
 
 _RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("order", "<i8"), ("row", "<i8")])
@@ -73,5 +73,5 @@ def _find(tables: Sequence[Table], found: Path, changes: Changes, config: Url, p
     kept, inverse = np.unique(survivors[gone], return_inverse=True)
     ids = ids_of(tables, kept, changes)
     evidence = [orjson.dumps({"duplicate_of": ids[number]}).decode() for number in inverse.tolist()]  # what is dropped alone
-    write_drops(found / f"url-{part:04d}.parquet", "url", "duplicate_url", told["row"][gone], evidence, changes)
+    write_drops(found / f"url-{part:04d}.parquet", "url", "duplicate_url", told["row"][gone], evidence.__getitem__, changes)
     return len(gone)

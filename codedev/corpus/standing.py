@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,12 @@ from codedev._run import atomic_write
 from codedev.corpus.dedup import CHANGE, Changes
 
 
-class Table(Protocol):
+class Table(NamedTuple):
     """A unit's rows: the scored and the judged file, in the same order, and the place of the first among all rows."""
 
-    @property
-    def scored(self) -> Path: ...
-    @property
-    def judged(self) -> Path: ...
-    @property
-    def first_row(self) -> int: ...
+    scored: Path
+    judged: Path
+    first_row: int
 
 
 def standing(tables: Sequence[Table], changes: Changes, columns: list[str]) -> Iterator[tuple[int, np.ndarray, pa.RecordBatch]]:
@@ -105,14 +102,16 @@ def new_ids(changes: Changes, rows: np.ndarray) -> list[str | None]:
     return [named.get(row) for row in rows.tolist()]
 
 
-def write_drops(path: Path, stage: str, reason: str, rows: np.ndarray, evidence: Sequence[str], changes: Changes) -> None:
-    """CHANGE rows, sorted by row; no rows, no file."""
+def write_drops(
+    path: Path, stage: str, reason: str, rows: np.ndarray, evidence: Callable[[slice], Sequence[str]], changes: Changes
+) -> None:
+    """CHANGE rows, sorted by row; no rows, no file. `evidence` is asked for a slice of the rows at a time."""
     if not len(rows):
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, CHANGE) as writer:
         for low in range(0, len(rows), 4096):
             part = rows[low : low + 4096]
-            columns = [part, [stage] * len(part), [reason] * len(part), evidence[low : low + 4096], new_ids(changes, part)]
+            columns = [part, [stage] * len(part), [reason] * len(part), evidence(slice(low, low + 4096)), new_ids(changes, part)]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, CHANGE, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=CHANGE))
