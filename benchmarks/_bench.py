@@ -18,7 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import venv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,6 +165,15 @@ def print_profile(case: Case) -> None:
         else:
             case.run()
     pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(30)
+
+
+def peers_python(folder: Path, packages: Sequence[str]) -> str:
+    """The Python of an environment for other tools, made with these packages where there is none."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    return str(python)
 
 
 def in_child(script: str, *arguments: str) -> dict[str, Any]:

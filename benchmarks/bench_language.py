@@ -23,14 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from _bench import machine, write_json
+from _bench import machine, peers_python, write_json
 
 from codedev.corpus.language import PREFIX_BYTES, identifier_of, model_path
 from codedev.corpus.language.tags import short_tag
@@ -63,7 +62,7 @@ def main() -> None:
     lists = [documents, *([line for _, lines in found for line in lines] for found in sets.values())]
     runs = {name: _ours(name, lists, arguments.rounds) for name in ("ensemble", "lid.176")}
     runs["fasttext-predict"] = _predict(lists, arguments.rounds)
-    python = _peers(arguments.peers)
+    python = peers_python(arguments.peers, PACKAGES)
     for name in ("fasttext", "pycld2", "py3langid"):
         runs[name] = _peer(python, name, lists, arguments.rounds)
     megabytes = sum(len(text.encode()) for text in documents) / 1e6
@@ -136,14 +135,6 @@ def _seconds(call: Callable[[], Any]) -> float:
     start = time.process_time()
     call()
     return time.process_time() - start
-
-
-def _peers(folder: Path) -> str:
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return str(python)
 
 
 def _peer(python: str, name: str, lists: list[list[str]], rounds: int) -> tuple[list[list[str]], float]:

@@ -26,14 +26,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from _bench import machine, write_json
+from _bench import machine, peers_python, write_json
 
 from codedev import _recipe
 from codedev.corpus import toxicity
@@ -124,7 +123,9 @@ def _classifiers(sets: dict[str, Labelled], arguments: argparse.Namespace, folde
     task["documents"] = _documents(arguments.data)
     (folder / "task.json").write_text(json.dumps(task))
     subprocess.run(
-        [_python(arguments.peers), HERE / "peers/learned.py", folder / "task.json", folder / "out.json"], check=True, stderr=sys.stderr
+        [peers_python(arguments.peers, PACKAGES), HERE / "peers/learned.py", folder / "task.json", folder / "out.json"],
+        check=True,
+        stderr=sys.stderr,
     )
     peer = json.loads((folder / "out.json").read_text())
     print(
@@ -264,14 +265,6 @@ def _seconds(call: Callable[[], Any]) -> float:
     start = time.process_time()
     call()
     return time.process_time() - start
-
-
-def _python(folder: Path) -> str:
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return str(python)
 
 
 if __name__ == "__main__":

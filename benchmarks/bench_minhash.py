@@ -29,7 +29,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -213,7 +212,9 @@ def rates(arguments: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     path, megabytes, documents = work / "texts.arrow", *_write_texts(arguments.data, arguments.mb, work / "texts.arrow")
     print(f"{documents} documents, {megabytes:.1f} MB; load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     names = [name for name in CONTENDERS if arguments.only in name]
-    python = _peers(arguments.peers) if any(CONTENDERS[name][1] for name in names) else sys.executable
+    from _bench import peers_python
+
+    python = peers_python(arguments.peers, PEERS) if any(CONTENDERS[name][1] for name in names) else sys.executable
     seconds: dict[str, list[float]] = {name: [] for name in names}
     kept: dict[str, int | None] = {}
     environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")}
@@ -263,14 +264,6 @@ def _write_texts(data: Path, limit: float, path: Path) -> tuple[float, int]:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return total / 1e6, len(texts)
-
-
-def _peers(folder: Path) -> str:
-    python = folder / "bin/python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
-    return str(python)
 
 
 def main() -> None:
