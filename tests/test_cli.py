@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from codedev import _files, cli
+from codedev.commands import options
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
 
@@ -165,7 +166,7 @@ def test_wrong_usage(run: Any, arguments: list[str]) -> None:
     ("size", "meant"), [("4GB", 4 * 10**9), ("512MiB", 512 << 20), ("16777216", 16 << 20), (" 1.5 gb ", 1_500_000_000)]
 )
 def test_sizes(size: str, meant: int) -> None:
-    assert cli._Bytes(16 << 20).convert(size, None, None) == meant
+    assert options.Bytes(16 << 20).convert(size, None, None) == meant
 
 
 def test_version(run: Any) -> None:

@@ -1,0 +1,177 @@
+"""Build corpora and look at them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from codedev._errors import ExpectationError, printable
+from codedev.commands.options import JSON, MEMORY, OVERRIDES, PATH, QUIET, WORKERS, default_workers, print_json
+
+
+@click.group()
+def corpus() -> None:
+    """Build and look at corpora: raw records in, documents in Parquet out."""
+
+
+@corpus.command("build")
+@click.argument("recipe", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The corpus directory; an interrupted build is resumed.")
+@WORKERS
+@MEMORY
+@OVERRIDES
+@JSON
+@QUIET
+def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Build the corpus that RECIPE describes.
+
+    Run it again after an interruption or a change of the recipe: only what is missing or changed is done.
+
+    \b
+    Example: codedev corpus build samples/recipes/corpus.yaml --out corpus
+             codedev corpus build recipe.yaml --out corpus --set language.min_score=0.5
+    """
+    from codedev._run import read_json
+    from codedev._terminal import note, print_waterfall, watch
+    from codedev.corpus import recipe as recipes
+    from codedev.corpus.build import build
+    from codedev.corpus.report.alarms import lines
+
+    loaded = recipes.load(recipe, overrides)
+    broken: ExpectationError | None = None
+    try:
+        with watch(quiet=quiet or as_json) as progress:
+            manifest = build(
+                loaded, recipe.resolve().parent, out, workers=workers or default_workers(), memory=memory, progress=progress, isolated=True
+            )
+    except ExpectationError as error:  # the corpus is complete: show it, then say what is broken
+        broken, manifest = error, read_json(out / "manifest.json")
+    if as_json:
+        print_json(manifest)
+    else:
+        print_waterfall(manifest)
+        for name, stages in manifest["waterfall"].items():
+            if not stages or not stages[-1]["rows_out"]:
+                note(f"source {name} gave no document: see codedev corpus inspect {out} --source {name} --errors, or --dropped any")
+        for line in lines(read_json(out / "report" / "report.json")["alarms"], out):
+            note(line)
+        note(f"report: {out / 'report' / 'index.html'}")
+    if broken:
+        raise broken
+
+
+@corpus.command("read")
+@click.argument("source_type", metavar="TYPE")
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("--limit", type=click.IntRange(0), default=3, show_default=True, help="How many documents; 0 = all.")
+@click.option("--dropped", is_flag=True, help="Instead: records that became no document, and why.")
+@OVERRIDES
+@JSON
+def corpus_read(source_type: str, paths: tuple[str, ...], limit: int, dropped: bool, overrides: tuple[str, ...], as_json: bool) -> None:
+    """See what a source makes of files, without a recipe: TYPE is web, reddit, books, arxiv, stackexchange, code, protein or tables.
+
+    With --json, one document a line. Keys of the source are set with --set.
+
+    \b
+    Example: codedev corpus read books moby-dick.epub --limit 1
+             codedev corpus read reddit RC_2019-10.zst --set mode=threads --limit 0 --json > threads.jsonl
+    """
+    from codedev._terminal import note
+    from codedev.corpus.look import show
+    from codedev.corpus.preview import Preview, source_of
+
+    preview = Preview(source_of(source_type, paths, overrides), Path.cwd())
+    shown = 0
+    first_loss = ""
+    for row in preview.rows():
+        if (row["part"] == "documents") == dropped:
+            if row["part"] != "documents" and not first_loss:
+                first_loss = row.get("message") or f"{row['reason']} {row.get('evidence') or ''}"
+            continue
+        if as_json:
+            print(json.dumps(row, ensure_ascii=False, default=str))
+        else:
+            show([row], whole=False)
+        shown += 1
+        if shown == limit:
+            note(f"the first {limit}; --limit 0 shows all, --dropped what became no document")
+            return
+    if not shown and first_loss:
+        note(f"no documents: {printable(first_loss)}. --dropped shows every record that became none")
+    words = {"rows_in": "records", "rows_out": "documents"}
+    note(", ".join(f"{words.get(name, name).replace('.', ' ')} {count:,}" for name, count in preview.counts.items()) or "no records")
+
+
+@corpus.command("report")
+@click.argument("directory", type=PATH)
+@JSON
+def corpus_report(directory: Path, as_json: bool) -> None:
+    """Write the data-quality report of a corpus: HTML, JSON and Markdown under DIRECTORY/report.
+
+    \b
+    Example: codedev corpus report corpus
+    """
+    from codedev._run import read_json
+    from codedev._terminal import note
+    from codedev.corpus.report import report_data, write_report
+    from codedev.corpus.report.alarms import lines
+
+    path = write_report(directory)
+    if as_json:
+        print_json(report_data(directory))
+    else:
+        for line in lines(read_json(path.with_name("report.json"))["alarms"], directory):
+            note(line)
+        print(path)
+
+
+@corpus.command("inspect")
+@click.argument("directory", type=PATH)
+@click.option("--dropped", metavar="REASON", default=None, help="Dropped documents with this reason ('any' for all) instead of kept ones.")
+@click.option("--errors", is_flag=True, help="Records that could not be read.")
+@click.option("--source", default=None, help="Only this source.")
+@click.option("--id", "document_id", default=None, help="Only the document with this id, kept or dropped, with its whole text.")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="How many rows.")
+@JSON
+def corpus_inspect(
+    directory: Path, dropped: str | None, errors: bool, source: str | None, document_id: str | None, limit: int, as_json: bool
+) -> None:
+    """Look at documents of a corpus: kept ones, dropped ones with their reason and evidence, or errors.
+
+    \b
+    Example: codedev corpus inspect corpus --dropped too_few_words --limit 3
+    """
+    from codedev.corpus.look import look, show
+
+    if errors and (dropped is not None or document_id is not None):
+        raise click.UsageError("--errors goes with neither --dropped nor --id: a record that could not be read has no id and no reason")
+    rows = look(directory, dropped=dropped, errors=errors, source=source, document_id=document_id, limit=limit)
+    if as_json:
+        print_json(rows)
+    else:
+        show(rows, whole=document_id is not None)
+
+
+@corpus.command("diff")
+@click.argument("directory_a", type=PATH)
+@click.argument("directory_b", type=PATH)
+@JSON
+def corpus_diff(directory_a: Path, directory_b: Path, as_json: bool) -> None:
+    """What changed between two corpora: documents added, removed and rewritten, by source and reason.
+
+    \b
+    Example: codedev corpus diff corpus-v1 corpus-v2
+    """
+    from codedev._terminal import print_table
+    from codedev.corpus.look import compare
+
+    result = compare(directory_a, directory_b)
+    if as_json:
+        print_json(result)
+        return
+    columns = ["source", "in both", "rewritten", "only in A", "only in B"]
+    print_table(f"A = {directory_a}, B = {directory_b}", columns, [list(row.values()) for row in result["sources"]])
+    if result["reasons"]:
+        print_table("Drops and errors", ["source", "stage", "reason", "A", "B"], [list(row.values()) for row in result["reasons"]])
