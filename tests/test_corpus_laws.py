@@ -165,17 +165,17 @@ def test_ids_are_unique(undisturbed: Path) -> None:
 
 
 def test_exact_duplicates_against_brute_force(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Of equal squeezed texts among all that passed the filters, the earliest source's least id stays."""
+    """Of equal squeezed texts among all that passed the filters, the first one stays: of the earliest source, in the order of its records."""
     run_build(inputs, tmp_path / "c", dedup={})
-    groups: dict[str, list[tuple[int, str]]] = {}
-    for rank, source in enumerate(("lines", "others")):
+    groups: dict[str, list[str]] = {}
+    for source in ("lines", "others"):
         for path in sorted((tmp_path / "c" / "documents" / source).glob("*.parquet")):
             for row in pq.read_table(path, columns=["id", "text"]).to_pylist():
-                groups.setdefault(" ".join(row["text"].split()), []).append((rank, row["id"]))
-    expected = {min(members)[1] for members in groups.values()}
+                groups.setdefault(" ".join(row["text"].split()), []).append(row["id"])
+    expected = {members[0] for members in groups.values()}
     kept = {i for path in (undisturbed / "documents").rglob("*.parquet") for i in pq.read_table(path, columns=["id"])["id"].to_pylist()}
     assert kept == expected
-    losers = {i for members in groups.values() for _, i in members} - expected
+    losers = {i for members in groups.values() for i in members} - expected
     table = pa.concat_tables(pq.read_table(path) for path in (undisturbed / "dropped").rglob("*.parquet"))
     stated = {row["id"]: json.loads(row["evidence"])["duplicate_of"] for row in table.to_pylist() if row["reason"] == "duplicate"}
     assert stated.keys() == losers

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 
 from codedev import _recipe
 from codedev._errors import InputError, RecipeError
-from codedev.corpus import learned
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import DOCUMENT
 from codedev.corpus.learned import classifier, perplexity
-from codedev.corpus.learned.config import ClassifierTraining, Learned, Perplexity
+from codedev.corpus.learned.config import ClassifierTraining, Learned, Perplexity, PerplexityTraining, TrainRecipe
 from codedev.corpus.learned.documents import gather, is_held_out, passages
 from codedev.corpus.learned.figures import figures
 from codedev.corpus.learned.train import shown, train
@@ -114,7 +113,7 @@ def test_scores_are_those_of_the_fasttext_package(model: tuple[Path, dict[str, A
 def test_held_out_figures_are_counted_on_documents_that_were_not_learnt(recipe: Path, model: tuple[Path, dict[str, Any]]) -> None:
     path, facts = model
     rows = {name: [json.loads(line) for line in (recipe.parent / f"{name}.jsonl").read_text().splitlines()] for name in ("good", "poor")}
-    config = _recipe.load(recipe, learned.TrainRecipe).classifier
+    config = _recipe.load(recipe, TrainRecipe).classifier
     assert config
     seen: set[bytes] = set()
     good, poor = (gather(side, recipe.parent, config.seed, config.held_out, seen) for side in (config.positive, config.negative))
@@ -176,12 +175,12 @@ def test_the_models_json_names_recipe_data_and_figures(model: tuple[Path, dict[s
 
 def test_stage_and_filter(model: tuple[Path, dict[str, Any]]) -> None:
     config = Learned(model=str(model[0]), languages=("en",), min_score=0.5)
-    stage, judge = learned.learned_stage("ships", config), learned.learned_filter("ships", config)
+    stage, judge = classifier.learned_stage("ships", config), classifier.learned_filter({"ships": config})
     rng = random.Random(3)
     good, poor = _text(rng, GOOD).upper(), _text(rng, POOR)
     batch, counts = stage(_batch([good, poor, None, ""]))
     assert counts["rows_in"] == counts["rows_out"] == 4
-    assert batch.schema.names == [*DOCUMENT.names, *learned.columns("ships").names]
+    assert batch.schema.names == [*DOCUMENT.names, *classifier.columns("ships").names]
     scores = batch.column("q.learned.ships")
     assert scores.type == pa.float32()
     assert scores[0].as_py() > 0.5 > scores[1].as_py()
@@ -277,7 +276,7 @@ def test_word_counts_are_those_of_split() -> None:
 
 def test_recipes_that_cannot_be(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="either"):
-        _recipe.check({"name": "x"}, learned.TrainRecipe, "x")
+        _recipe.check({"name": "x"}, TrainRecipe, "x")
     with pytest.raises(RecipeError, match="two different words"):
         train(recipe, tmp_path, ("classifier.labels=[a, a]",))
     with pytest.raises(InputError, match="no documents"):
@@ -321,12 +320,12 @@ def model_of_ships(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 def test_perplexity_tells_like_from_unlike(model_of_ships: tuple[Path, dict[str, Any]]) -> None:
     path, facts = model_of_ships
     config = Perplexity(models={"all": str(path)}, bounds={"max_percentile": 95.0})  # type: ignore[arg-type]  # pydantic takes mappings
-    stage, judge = learned.perplexity_stage(config), learned.perplexity_filter(config)
+    stage, judge = perplexity.perplexity_stage(config), perplexity.perplexity_filter(config)
     rng = random.Random(11)
     same, other = [_text(rng, GOOD) for _ in range(50)], [_text(rng, POOR) for _ in range(50)]
     batch = stage(_batch([*same, *other, "", None]))[0]
     found, percentile = batch.column("q.perplexity").to_pylist(), batch.column("q.perplexity.percentile").to_pylist()
-    assert batch.schema.names[-2:] == learned.perplexity_columns(config).names
+    assert batch.schema.names[-2:] == perplexity.perplexity_columns(config).names
     assert np.median(found[:50]) * 1.5 < np.median(found[50:100])
     assert facts["held_out"]["learnt"] < facts["held_out"]["held_out"] == pytest.approx(np.median(found[:50]), rel=0.1)
     assert 25 < np.median(percentile[:50]) < 75
@@ -342,7 +341,7 @@ def test_perplexity_by_language(model_of_ships: tuple[Path, dict[str, Any]], tmp
     config = _recipe.check(
         {"models": {"en": str(model_of_ships[0])}, "bounds": {"max": 1e9}, "by_language": {"en": {"max": 1.0}}}, Perplexity, "perplexity"
     )
-    stage, judge = learned.perplexity_stage(config), learned.perplexity_filter(config)
+    stage, judge = perplexity.perplexity_stage(config), perplexity.perplexity_filter(config)
     for lang, told in (("en", True), ("en-GB", True), ("de", False), (None, False)):
         batch = stage(_batch(["the sea is calm"], lang=lang))[0]
         assert (batch.column("q.perplexity")[0].as_py() is not None) == told
@@ -370,12 +369,12 @@ def test_versions_follow_models_and_what_changes_scores(
     model: tuple[Path, dict[str, Any]], model_of_ships: tuple[Path, dict[str, Any]]
 ) -> None:
     path = str(model[0])
-    base = learned.version(Learned(model=path))
-    assert base == learned.version(Learned(model=path, min_score=0.3))
-    assert base != learned.version(Learned(model=path, prefix_bytes=100))
+    base = classifier.version(Learned(model=path))
+    assert base == classifier.version(Learned(model=path, min_score=0.3))
+    assert base != classifier.version(Learned(model=path, prefix_bytes=100))
     config = Perplexity(models={"en": str(model_of_ships[0])})
-    assert learned.perplexity_version(config) == learned.perplexity_version(config.model_copy(update={"bounds": None}))
-    assert learned.perplexity_version(config) != learned.perplexity_version(config.model_copy(update={"prefix_bytes": 10}))
+    assert perplexity.perplexity_version(config) == perplexity.perplexity_version(config.model_copy(update={"bounds": None}))
+    assert perplexity.perplexity_version(config) != perplexity.perplexity_version(config.model_copy(update={"prefix_bytes": 10}))
 
 
 @pytest.mark.realdata
@@ -387,7 +386,7 @@ def test_perplexity_of_real_books(data_dir: Path) -> None:
         paragraphs = (data_dir / "books" / f"GITenberg__{name}").read_text("utf-8").split("\n\n")
         texts[name] = [paragraph.replace("\n", " ") for paragraph in paragraphs if len(paragraph) > 80]
     own, other = texts.values()
-    training = _recipe.check({"texts": [{"source": {}}]}, learned.config.PerplexityTraining, "x")
+    training = _recipe.check({"texts": [{"source": {}}]}, PerplexityTraining, "x")
     trained = perplexity.fit([text for n, text in enumerate(own) if n % 10], own[::10], training)
     shuffled = [" ".join(random.Random(n).sample(text.split(), len(text.split()))) for n, text in enumerate(own[::10])]
     found = [np.median(perplexity.perplexities(trained.model, pa.array(part, pa.large_string()))) for part in (own[::10], other, shuffled)]

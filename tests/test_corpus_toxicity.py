@@ -21,9 +21,9 @@ from codedev._errors import InputError, RecipeError
 from codedev.corpus import toxicity
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import DOCUMENT
+from codedev.corpus.learned.config import Toxicity
 from codedev.corpus.learned.train import train
 from codedev.corpus.stage import verdict
-from codedev.corpus.toxicity import Toxicity
 from codedev.kernels import wordlist
 
 LDNOOBW = "pii/LDNOOBW__List-of-Dirty-Naughty-Obscene-and-Otherwise-Bad-Words"

@@ -8,11 +8,13 @@ import hashlib
 import importlib.util
 import io
 import re
+import shutil
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +25,8 @@ from fastwarc.warc import ArchiveIterator
 from codedev import _recipe
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
+from codedev.corpus.learned.config import TrainRecipe as QualityRecipe
+from codedev.corpus.learned.train import train as train_quality
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.source import SourceConfig
 from codedev.corpus.sources import SOURCES, module_of
@@ -31,6 +35,8 @@ from codedev.train.recipe import TrainRecipe
 SAMPLES = ROOT / "samples"
 RECIPE = SAMPLES / "recipes/corpus.yaml"
 ALL_SOURCES = SAMPLES / "recipes/sources.yaml"
+LEARNED, TRAINING = SAMPLES / "recipes/learned.yaml", (SAMPLES / "recipes/prose.yaml", SAMPLES / "recipes/english.yaml")
+BY_LEARNED = ("quality.learned", "quality.perplexity", "toxicity")
 
 
 def _make() -> ModuleType:
@@ -115,9 +121,14 @@ def test_samples_are_small() -> None:
 
 
 def test_the_recipes_show_every_key() -> None:
-    """corpus.yaml every key of a recipe, sources.yaml every key of every source."""
+    """corpus.yaml every key of a recipe, learned.yaml those of models of one's own, sources.yaml every key of every source."""
     known = {key for key in _known(CorpusRecipe) if not key.startswith("sources")}
-    assert {key for key in _keys(_recipe.read(RECIPE)) if key != "sources"} == known, "corpus.yaml: add what is new, take out what is gone"
+    of_models = {key for key in known for part in BY_LEARNED if key.startswith(f"{part}.")}
+    assert {*_keys(_recipe.read(RECIPE), CorpusRecipe)} - {"sources"} == known - of_models, (
+        "corpus.yaml: add what is new, take out what is gone"
+    )
+    names, said = _known(CorpusRecipe), _keys(_recipe.read(LEARNED), CorpusRecipe)
+    assert {names[key] for key in of_models} <= {*said.values()}, "learned.yaml: add what is new"
     shown: dict[str, set[str]] = {}
     for source in _recipe.read(ALL_SOURCES)["sources"]:
         shown.setdefault(source["type"], set()).update(source)
@@ -128,19 +139,55 @@ def test_the_recipes_show_every_key() -> None:
     assert common <= set().union(*shown.values())
 
 
-def _keys(data: dict[str, Any], before: str = "") -> list[str]:
-    nested = [key for name, value in data.items() if isinstance(value, dict) for key in _keys(value, f"{before}{name}.")]
-    return [f"{before}{name}" for name in data] + nested
+def test_the_training_recipes_show_every_key() -> None:
+    shown = {key for path in TRAINING for key in _keys(_recipe.read(path), QualityRecipe).values()}
+    assert shown == {*_known(QualityRecipe).values()}, "prose.yaml, english.yaml: add what is new, take out what is gone"
 
 
-def _known(model: Any, before: str = "") -> list[str]:
-    names = []
+def _keys(data: dict[str, Any], model: Any, before: str = "") -> dict[str, str]:
+    """Dotted keys, as far as they are keys of models (names that a recipe gives are left out), each with its model's name and its own."""
+    found = {}
+    for name, value in data.items():
+        found[f"{before}{name}"] = f"{model.__name__}.{name}"
+        field = model.model_fields[name]
+        if name != "sources" and (inner := _recipe._models_in(field.annotation)):
+            named = get_origin(field.annotation) is dict
+            for part in value.values() if named else value if isinstance(value, list) else [value]:
+                found |= _keys(part, inner[0], f"{before}{name}.") if isinstance(part, dict) else {}
+    return found
+
+
+def _known(model: Any, before: str = "") -> dict[str, str]:
+    found = {}
     for name, field in model.model_fields.items():
-        names.append(f"{before}{name}")
+        found[f"{before}{name}"] = f"{model.__name__}.{name}"
         if name != "sources":
             for inner in _recipe._models_in(field.annotation):
-                names += _known(inner, f"{before}{name}.")
-    return [name for name in names if name != "sources"]
+                found |= _known(inner, f"{before}{name}.")
+    return found
+
+
+def test_keys_of_models_are_shown_with_their_defaults() -> None:
+    """Every value is the default, or its line says in its comment what that is; `models` and `model` have none."""
+    for path, model in ((LEARNED, CorpusRecipe), *((path, QualityRecipe) for path in TRAINING)):
+        lines = path.read_text().splitlines()
+        for key, value, default in _values(_recipe.read(path), model):
+            told = [line for line in lines if re.match(rf" *(- )?{key}:.*\(default: ", line)]
+            assert value == default or told, f"{path.name}: {key} is {value}, the default is {default}"
+
+
+def _values(data: dict[str, Any], model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(key, value, default) of every key that has a default and holds no models that are shown themselves."""
+    for name, value in data.items():
+        field = model.model_fields[name]
+        inner = [] if name == "sources" else _recipe._models_in(field.annotation)
+        parts = value.values() if inner and get_origin(field.annotation) is dict else value if isinstance(value, list) else [value]
+        if inner and any(isinstance(part, dict) for part in parts):
+            for part in parts:
+                yield from _values(part, inner[0])
+        elif name != "sources" and not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            yield name, value, list(default) if isinstance(default, tuple) else default
 
 
 def test_values_shown_are_the_defaults_where_no_comment_says_otherwise() -> None:
@@ -277,3 +324,17 @@ def test_code_comes_with_its_licence(corpus: tuple[Path, dict[str, Any]]) -> Non
     found = {(row["id"].partition("@")[0], row["licence"]) for row in _documents(corpus, "code").to_pylist()}
     public = {("notebooks", "CC0-1.0"), ("queue", "CC0-1.0"), ("sample/sums", "CC0-1.0"), ("sample/units", "CC0-1.0")}
     assert found == {("ringbuffer", "MIT"), ("matrix", "Apache-2.0"), *public}
+
+
+def test_models_that_the_samples_train_tell_prose_from_html(tmp_path: Path) -> None:
+    """The road of learned.yaml: train, then build with what was trained."""
+    shutil.copytree(SAMPLES, tmp_path / "samples")
+    recipe = tmp_path / "samples/recipes/learned.yaml"
+    for path in TRAINING:
+        train_quality(recipe.parent / path.name, tmp_path / "models")
+    stages = build(recipes.load(recipe), recipe.parent, tmp_path / "corpus")["waterfall"]
+    lost = {name: Counter({reason: n for stage in of for reason, n in stage["drop"].items()}) for name, of in stages.items()}
+    # 14 pages, 11 of them in English, once as text and once as HTML.
+    assert lost["pages"]["low_prose"] <= 2
+    assert lost["raw"]["low_prose"] >= 8
+    assert [stage["stage"] for stage in stages["raw"]][3:6] == ["learned", "perplexity", "toxicity"]

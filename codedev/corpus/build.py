@@ -19,24 +19,26 @@ import yaml
 
 from codedev import __version__
 from codedev._errors import ExpectationError, InputError, RunError
+from codedev._recipe import M
 from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, read_json, sweep, write_json, write_text
 from codedev.corpus import guard, join
 from codedev.corpus.dedup import find_duplicates
 from codedev.corpus.engines.local import Lost, Run, engine
 from codedev.corpus.join import Written
 from codedev.corpus.judge import judge_unit
+from codedev.corpus.known import index_all, known_key, parts_of
 from codedev.corpus.language import DEFAULT, PLAIN
 from codedev.corpus.plan import Plan, make_plan, read_plan
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
+from codedev.corpus.standing import Table
 from codedev.corpus.unit import Context, Unit, barriers, cuts, filters, poisoned_path, score_key, scoring_stages
-from codedev.corpus.write import Placed, part_facts, write_unit
+from codedev.corpus.write import PARTS, Placed, part_facts, write_unit
 from codedev.kernels import warm
 
 FORMAT = "codedev.corpus/1"
-PARTS = ("documents", "dropped", "errors")
 
 
 def build(
@@ -62,15 +64,15 @@ def build(
         context = Context(_located(recipe, base.resolve()), base.resolve(), out)
         events = Events(out)
         plan = make_plan(context, context.work / "plan.jsonl", progress)
-        identity = {"plan": plan.hash, "recipe": content_key(_content(recipe))}
+        identity = {"plan": plan.hash, "recipe": content_key(_content(recipe)), "known": known_key(parts_of(recipe, context.base, out))}
         events.log("planned", base=str(context.base), units=plan.units, bytes=plan.bytes, workers=workers)
         manifest = _finished(out, identity)
         resolved = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         if manifest is None:
+            warm()
+            scoring_stages(context.recipe)  # importing a stage compiles its kernels: once here, not in every worker
             (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
             write_text(out / "recipe.yaml", resolved)
-            warm()
-            scoring_stages(recipe)  # importing a stage compiles its kernels: once here, not in every worker
             with engine(workers, isolated=isolated) as run:
                 manifest = _build(recipe, context, plan, run, memory, progress, events)
             manifest |= {"identity": identity}
@@ -104,10 +106,24 @@ def _check_out(out: Path) -> None:
 
 def _located(recipe: CorpusRecipe, base: Path) -> CorpusRecipe:
     """The recipe with the paths of models from the recipe's folder. What is found there decides, not where it lies: see score_key."""
-    if recipe.language is None or recipe.language.model in (DEFAULT, PLAIN):
-        return recipe
-    model = str(base / recipe.language.model)
-    return recipe.model_copy(update={"language": recipe.language.model_copy(update={"model": model})})
+
+    def at(path: str) -> str:
+        return str(base / path)
+
+    def moved(config: M, **paths: Any) -> M:
+        return config.model_copy(update=paths)
+
+    spoken, quality, toxic = recipe.language, recipe.quality, recipe.toxicity
+    if spoken and spoken.model not in (DEFAULT, PLAIN):
+        spoken = moved(spoken, model=at(spoken.model))
+    quality = moved(quality, learned={name: moved(own, model=at(own.model)) for name, own in quality.learned.items()})
+    if asked := quality.perplexity:
+        quality = moved(quality, perplexity=moved(asked, models={tag: at(path) for tag, path in asked.models.items()}))
+    if toxic:
+        toxic = moved(toxic, lists={tag: tuple(map(at, paths)) for tag, paths in toxic.lists.items()})
+        if toxic.classifier:
+            toxic = moved(toxic, classifier=moved(toxic.classifier, model=at(toxic.classifier.model)))
+    return moved(recipe, language=spoken, quality=quality, toxicity=toxic)
 
 
 def _content(recipe: CorpusRecipe) -> dict[str, Any]:
@@ -135,15 +151,18 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
     judged = _judge(context, scored, run, progress, waterfall)
     events.log("judged")
 
-    placed, _first_rows, source_starts = _place(context, scored, judged)
+    known = index_all(context, run, progress)
+    placed = _place(context, scored, judged, known.rows)
     found = context.work / "found"
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir(parents=True)
     progress("deduplicate", 0, 1)
-    tables = [(context.work / "judged" / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
+    tables = known.tables + _tables(context, placed)
     exact = context.recipe.dedup.exact is not None
-    find_duplicates([t for t, _ in tables], [r for _, r in tables], source_starts, found, exact=exact, memory=memory // 2)
-    _compare(context, placed, found, memory // 2)
+    judged_files, first_rows = [table.judged for table in tables], [table.first_row for table in tables]
+    find_duplicates(judged_files, first_rows, found, exact=exact, memory=memory // 2, known=known.rows)
+    _compare(context, tables, found, memory // 2)
+    audit = _audit(context, tables, found, placed)
     progress("deduplicate", 1, 1)
     events.log("deduplicated")
 
@@ -160,10 +179,15 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
         for kind, facts in part_facts(context, unit, receipts[unit.source, unit.number]).items():
             parts[kind] += facts
     _remove_stale(context, placed, parts)
-    return _manifest(recipe, plan, waterfall, parts, receipts)
+    return _manifest(recipe, plan, waterfall, parts, receipts) | audit
 
 
-def _compare(context: Context, placed: list[Placed], found: Path, memory: int) -> None:
+def _tables(context: Context, placed: list[Placed]) -> list[Table]:
+    scored, judged = context.work / "scored", context.work / "judged"
+    return [Table(scored / f"{unit.scored}.parquet", judged / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
+
+
+def _compare(context: Context, tables: list[Table], found: Path, memory: int) -> None:
     """The barriers that read more of a document than its hashes, in the order of `barriers`. Their kernels are imported when asked for."""
     dedup = context.recipe.dedup
     if not (dedup.url or dedup.minhash or cuts(context.recipe)):
@@ -173,14 +197,13 @@ def _compare(context: Context, placed: list[Placed], found: Path, memory: int) -
     from codedev.corpus.repeats.lines import find_lines
     from codedev.corpus.repeats.substring import find_repeats
     from codedev.corpus.repeats.url import find_urls
-    from codedev.corpus.standing import Table
 
-    scored, judged = context.work / "scored", context.work / "judged"
-    units = [Table(scored / f"{unit.scored}.parquet", judged / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
+    units = [table for table in tables if not table.known]
+    known = units[0].first_row if units else 0
     if dedup.url:
-        find_urls(units, found, config=dedup.url, memory=memory)
+        find_urls(tables, found, config=dedup.url, memory=memory, known=known)
     if dedup.minhash:
-        find_near(units, found, config=dedup.minhash, memory=memory)
+        find_near(tables, found, config=dedup.minhash, memory=memory, known=known)
     for stage, config in (("lines", dedup.lines), ("paragraphs", dedup.paragraphs)):
         if config:
             find_lines(units, found, config=config, memory=memory, stage=stage)
@@ -188,6 +211,20 @@ def _compare(context: Context, placed: list[Placed], found: Path, memory: int) -
         find_repeats(units, found, config=dedup.substring, memory=memory)
     if cuts(context.recipe):
         find_short(units, found, min_chars=dedup.min_chars)
+
+
+def _audit(context: Context, tables: list[Table], found: Path, placed: list[Placed]) -> dict[str, Any]:
+    """The manifest's entry of what a barrier dropped, read again and compared another way."""
+    config = context.recipe.dedup.minhash
+    if not config:
+        return {}
+    from codedev.corpus.near.audit import audit_near
+    from codedev.corpus.near.find import clusters_path
+
+    starts = [(unit.first_row, unit.source) for unit in placed if unit.rows]
+    seed = context.recipe.seed
+    told = audit_near(tables, found, clusters_path(found), starts, verify=config.verify, ngram=config.ngram, seed=seed)
+    return {"audit": {"near": told}}
 
 
 # Tasks carry back what the parent needs to place their result.
@@ -279,20 +316,17 @@ def _write(context: Context, found: Path, placed: Placed) -> tuple[tuple[str, in
 
 
 def _place(
-    context: Context, scored: dict[tuple[int, int], tuple[str, int]], judged: dict[tuple[int, int], str]
-) -> tuple[list[Placed], list[int], list[int]]:
-    """(units in plan order with the place of their first row, those places, the place of each source's first row)."""
+    context: Context, scored: dict[tuple[int, int], tuple[str, int]], judged: dict[tuple[int, int], str], known: int
+) -> list[Placed]:
+    """The units in plan order with the place of their first row, after `known` rows of earlier corpora."""
     placed: list[Placed] = []
-    source_starts: list[int] = []
-    row = 0
+    row = known
     for place in sorted(scored):
         source, number = place
-        while len(source_starts) <= source:
-            source_starts.append(row)
         key, rows = scored[place]
         placed.append(Placed(context.recipe.sources[source].name, number, key, judged[place], row, rows))
         row += rows
-    return placed, [unit.first_row for unit in placed], source_starts
+    return placed
 
 
 # The waterfall
@@ -347,7 +381,7 @@ def _manifest(
     receipts: dict[tuple[str, int], dict[str, Any]],
 ) -> dict[str, Any]:
     order = ["read", "normalise", *(name for name, _ in filters(recipe)), *barriers(recipe)]
-    rows = {kind: sum(part["rows"] for part in listed) for kind, listed in parts.items()}
+    rows = {kind: sum(part["rows"] for part in listed) for kind, listed in parts.items() if kind != "index"}
     return {
         "format": FORMAT,
         "codedev": __version__,

@@ -3,8 +3,8 @@
 identity  An id stands for one document. The same id and text again is dropped (`duplicate_id`); the same id with another text keeps
           its document under a new id, the old one with `~` and 16 digits of the text's hash. An id that ends like that on its own
           gets another ending, so that no input can take an id away from another.
-exact     Of documents with equal squeezed text (kernels/squeeze.py; 128-bit hash) one survives: that of the earliest source in the recipe,
-          then with the least id. The others are dropped (`duplicate`) with the survivor's id as evidence.
+exact     Of documents with equal squeezed text (kernels/squeeze.py; 128-bit hash) one survives: the first in the order of
+          the sources in the recipe and of their records. The others are dropped (`duplicate`) with the survivor's id as evidence.
 
 Memory: rows are partitioned by hash into as many parts as it takes to stay below the limit, about 300 bytes a row, and the judged
 tables are read once for each part. The result does not depend on the number of parts. Does not find near-duplicates.
@@ -31,29 +31,29 @@ CHANGE = pa.schema(
         pa.field("new_id", pa.string()),
     ]
 )
+KNOWN = "known_"  # before the reason of a drop whose survivor is in an earlier corpus
 _ROW_BYTES = 300
 _LOOKS_NEW = pl.col("id").str.contains("~[0-9a-f]{16}$")
 
 
-def find_duplicates(judged: list[Path], first_rows: list[int], source_starts: list[int], out: Path, *, exact: bool, memory: int) -> int:
+def find_duplicates(judged: list[Path], first_rows: list[int], out: Path, *, exact: bool, memory: int, known: int = 0) -> int:
     """Write `out/changes-<part>.parquet` (CHANGE rows) for the judged tables, given in plan order. Returns the number of parts.
 
-    `first_rows[i]` is the place of table i's first row among all scored rows; `source_starts` the place of each source's first row.
+    `first_rows[i]` is the place of table i's first row among all scored rows.
+    The first `known` rows are of earlier corpora: what equals them goes, they stay as they are.
     """
     rows = sum(pq.read_metadata(path).num_rows for path in judged)
     parts = max(1, -(-rows * _ROW_BYTES // memory))
-    starts = pl.DataFrame({"row": source_starts, "rank": range(len(source_starts))}, schema={"row": pl.Int64, "rank": pl.Int32})
-    starts = starts.group_by("row").agg(pl.col("rank").max()).sort("row")  # a source without rows starts where the next one does
     renamed = pl.DataFrame(schema={"row": pl.Int64, "new_id": pl.String})
     for part in range(parts):
-        changes = _identity(_standing(judged, first_rows, "_id_hash", part, parts))
+        changes = _identity(_standing(judged, first_rows, "_id_hash", part, parts), known)
         _write(out / f"identity-{part:04d}.parquet", changes)
         renamed = pl.concat([renamed, changes.filter(pl.col("new_id").is_not_null()).select("row", "new_id")])
     if exact:
         taken = [out / f"identity-{part:04d}.parquet" for part in range(parts)]
         for part in range(parts):
-            rows_of_part = _standing(judged, first_rows, "_text_low", part, parts).sort("row").join_asof(starts, on="row")
-            _write(out / f"exact-{part:04d}.parquet", _exact(_without(rows_of_part, taken), renamed))
+            rows_of_part = _standing(judged, first_rows, "_text_low", part, parts)
+            _write(out / f"exact-{part:04d}.parquet", _exact(_without(rows_of_part, taken), renamed, known))
     return int(parts)
 
 
@@ -72,7 +72,11 @@ def _standing(judged: Iterable[Path], first_rows: list[int], column: str, part: 
     return pl.concat(pl.collect_all(frames))
 
 
-def _identity(rows: pl.DataFrame) -> pl.DataFrame:
+def _reason(name: str, survivor: str, known: int) -> pl.Expr:
+    return pl.when(pl.col(survivor) < known).then(pl.lit(KNOWN + name)).otherwise(pl.lit(name)).alias("reason")
+
+
+def _identity(rows: pl.DataFrame, known: int) -> pl.DataFrame:
     again = rows.filter((pl.len().over("_id_hash") > 1) | _LOOKS_NEW).sort("row")
     text = ("_text_high", "_text_low")
     again = again.with_columns(
@@ -82,7 +86,7 @@ def _identity(rows: pl.DataFrame) -> pl.DataFrame:
     dropped = again.filter(pl.col("row") != pl.col("first_of_text")).select(
         "row",
         pl.lit("identity").alias("stage"),
-        pl.lit("duplicate_id").alias("reason"),
+        _reason("duplicate_id", "first_of_text", known),
         pl.struct(pl.col("id").alias("duplicate_of")).struct.json_encode().alias("evidence"),
         pl.lit(None, pl.String).alias("new_id"),
     )
@@ -95,7 +99,7 @@ def _identity(rows: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, pl.String).alias("evidence"),
         (pl.col("id") + "~" + pl.Series(digits, dtype=pl.String)).alias("new_id"),
     )
-    return pl.concat([dropped, renamed]).sort("row")
+    return pl.concat([dropped, renamed]).filter(pl.col("row") >= known).sort("row")
 
 
 def _without(rows: pl.DataFrame, taken: list[Path]) -> pl.DataFrame:
@@ -107,18 +111,16 @@ def _without(rows: pl.DataFrame, taken: list[Path]) -> pl.DataFrame:
     return rows
 
 
-def _exact(rows: pl.DataFrame, renamed: pl.DataFrame) -> pl.DataFrame:
+def _exact(rows: pl.DataFrame, renamed: pl.DataFrame, known: int) -> pl.DataFrame:
     text = ("_text_high", "_text_low")
     again = rows.filter(pl.len().over(text) > 1).join(renamed, on="row", how="left").with_columns(pl.coalesce("new_id", "id").alias("id"))
-    again = again.sort("rank", "id", "row").with_columns(
-        pl.col("id").first().over(text).alias("kept"), pl.col("row").first().over(text).alias("best")
-    )
+    again = again.sort("row").with_columns(pl.col("id").first().over(text).alias("kept"), pl.col("row").first().over(text).alias("best"))
     return (
-        again.filter(pl.col("row") != pl.col("best"))
+        again.filter((pl.col("row") != pl.col("best")) & (pl.col("row") >= known))
         .select(
             "row",
             pl.lit("exact").alias("stage"),
-            pl.lit("duplicate").alias("reason"),
+            _reason("duplicate", "best", known),
             pl.struct(pl.col("kept").alias("duplicate_of")).struct.json_encode().alias("evidence"),
             "new_id",  # a row that both barriers change says all of it here
         )

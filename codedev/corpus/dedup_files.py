@@ -7,7 +7,9 @@ input gives the same bytes whatever the workers and the memory. Rows without tex
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ LOST = pa.schema(
     ]
 )
 _BARRIERS = pa.array(["identity", "exact", "near"])
+_LOST_ROWS = 1 << 16  # of duplicates.parquet held until they are written, and those of one file
 
 
 def dedup_files(
@@ -42,6 +45,7 @@ def dedup_files(
     id_column: str | None = None,
     kind: str = "web",
     minhash: dict[str, Any] | None,
+    against: Sequence[Path] = (),
     workers: int = 1,
     memory: int = 4 << 30,
     progress: Progress = no_progress,
@@ -49,7 +53,8 @@ def dedup_files(
     """Write OUT/<file> for each file of `paths` (Parquet), OUT/duplicates.parquet (LOST rows) and OUT/report.json; returns the report.
 
     `minhash` are the keys of `dedup.minhash`, None for exact duplicates alone; `text` and `id_column` are columns of every file. Of
-    duplicates the first in the order of `paths` stays, or what `minhash["keep"]` prefers. InputError where a file is no Parquet or
+    duplicates the first in the order of `paths` stays, or what `minhash["keep"]` prefers. What is in a corpus of `against`, or in an OUT
+    of this command, does not stay at all. InputError where a file is no Parquet or
     lacks a column.
     """
     files = _checked(paths, out, text, id_column)
@@ -62,20 +67,31 @@ def dedup_files(
         "kind": kind,
         "columns": {"id": id_column} if id_column else {},
     }
-    recipe = recipes.check({"name": "dedup", "sources": [source], "dedup": {"exact": {}, "minhash": minhash}}, "corpus dedup")
+    dedup = {"exact": {}, "minhash": minhash, "against": [os.path.relpath(path, base) for path in against], "index": True}
+    recipe = recipes.check({"name": "dedup", "sources": [source], "dedup": dedup}, "corpus dedup")
     out.mkdir(parents=True, exist_ok=True)
     corpus = out / ".corpus"
     manifest = build(recipe, base, corpus, workers=workers, memory=memory, progress=progress, isolated=True)
-    lost = _lost(corpus)
-    with atomic_write(out / "duplicates.parquet") as temporary:
-        pq.write_table(lost, temporary, compression="zstd")
-    told: list[dict[str, Any]] = []
-    for number, (name, path) in enumerate(files.items()):
-        progress("write", number, len(files))
-        mine = lost.filter(pc.equal(lost.column("file"), path.relative_to(base).as_posix())).column("row").to_numpy()
-        told.append({"file": str(path), "out": str(out / name), **_copy(path, out / name, mine)})
+    of_file = _dropped(corpus)
+    read = lru_cache(4)(_lost)  # the rows of many small files lie in one part
+    sources = {path.relative_to(base).as_posix(): name for name, path in files.items()}
+    copied: dict[str, dict[str, Any]] = {}
+    reasons: Counter[str] = Counter()
+    with atomic_write(out / "duplicates.parquet") as temporary, pq.ParquetWriter(temporary, LOST, compression="zstd") as writer:
+        held: list[pa.Table] = []
+        for number, source in enumerate(sorted(sources)):
+            progress("write", number, len(files))
+            lost = _of_file([read(part) for part in of_file.get(source, [])], source)
+            name = sources[source]
+            rows = lost.column("row").to_numpy()
+            copied[name] = {"file": str(files[name]), "out": str(out / name), **_copy(files[name], out / name, rows)}
+            reasons.update(lost.column("reason").to_pylist())
+            held += [lost] if lost.num_rows else []
+            if sum(one.num_rows for one in held) >= _LOST_ROWS or number == len(files) - 1:
+                writer.write_table(pa.concat_tables([LOST.empty_table(), *held]))
+                held = []
+    told = [copied[name] for name in files]
     progress("write", len(files), len(files))
-    reasons = {entry["values"]: entry["counts"] for entry in lost.column("reason").value_counts().to_pylist()}
     totals = {key: sum(one[key] for one in told) for key in ("rows", "kept")}
     report = {"files": told, **totals, "dropped": dict(sorted(reasons.items())), "errors": manifest["totals"]["errors"]}
     write_json(out / "report.json", report)
@@ -104,17 +120,29 @@ def _checked(paths: Sequence[Path], out: Path, text: str, id_column: str | None)
     return {os.path.relpath(path, base): path for path in found}
 
 
-def _lost(corpus: Path) -> pa.Table:
-    """LOST rows of what the barriers dropped, in the order of the files and their rows."""
-    tables = [LOST.empty_table()]
+def _dropped(corpus: Path) -> dict[str, list[Path]]:
+    """Input file -> the parts that list rows of it that were dropped."""
+    found: dict[str, list[Path]] = {}
     for path in sorted((corpus / "dropped").rglob("*.parquet")):
-        table = pq.read_table(path, columns=["id", "origin", "stage", "reason", "evidence"])
-        table = table.filter(pc.is_in(table.column("stage").cast(pa.string()), _BARRIERS))
-        origin = table.column("origin")
-        columns = [pc.struct_field(origin, "file"), pc.struct_field(origin, "offset")]
-        columns += [table.column(name).cast(pa.string()) for name in ("id", "stage", "reason", "evidence")]
-        tables.append(pa.table(columns, schema=LOST))
-    return pa.concat_tables(tables).sort_by([("file", "ascending"), ("row", "ascending")])
+        for file in pc.struct_field(pq.read_table(path, columns=["origin"]).column(0), "file").unique().to_pylist():
+            found.setdefault(file, []).append(path)
+    return found
+
+
+def _lost(part: Path) -> pa.Table:
+    """LOST rows of what the barriers dropped, of one part."""
+    table = pq.read_table(part, columns=["id", "origin", "stage", "reason", "evidence"])
+    table = table.filter(pc.is_in(table.column("stage").cast(pa.string()), _BARRIERS))
+    origin = table.column("origin")
+    columns = [pc.struct_field(origin, "file").cast(pa.string()), pc.struct_field(origin, "offset")]
+    columns += [table.column(name).cast(pa.string()) for name in ("id", "stage", "reason", "evidence")]
+    return pa.table(columns, schema=LOST)
+
+
+def _of_file(parts: Sequence[pa.Table], file: str) -> pa.Table:
+    """The LOST rows of an input file, in its order."""
+    mine = [part.filter(pc.equal(part.column("file"), file)) for part in parts]
+    return pa.concat_tables([LOST.empty_table(), *mine]).sort_by([("row", "ascending")])
 
 
 def _copy(path: Path, target: Path, gone: np.ndarray) -> dict[str, int]:

@@ -29,7 +29,8 @@ class PartWriter:
 
     def __init__(self, path: Path, schema: pa.Schema, *, regrouped: bool = True) -> None:
         self.rows = 0
-        self._path, self._schema, self._regrouped = path, schema, regrouped
+        self.schema = schema
+        self._path, self._regrouped = path, regrouped
         self._held: list[pa.RecordBatch] = []
         self._held_rows = self._held_bytes = 0
         self._files = contextlib.ExitStack()
@@ -51,11 +52,11 @@ class PartWriter:
     def _flush(self) -> None:
         if not self._held:
             return
-        table = _encoded(pa.Table.from_batches(self._held), self._schema)
+        table = _encoded(pa.Table.from_batches(self._held), self.schema)
         self._held, self._held_rows, self._held_bytes = [], 0, 0
         if self._writer is None:
             temporary = self._files.enter_context(atomic_write(self._path))
-            self._writer = self._files.enter_context(pq.ParquetWriter(temporary, self._schema, compression="zstd", compression_level=3))
+            self._writer = self._files.enter_context(pq.ParquetWriter(temporary, self.schema, compression="zstd", compression_level=3))
         self._writer.write_table(table, row_group_size=table.num_rows)
 
     def __enter__(self) -> PartWriter:

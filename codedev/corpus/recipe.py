@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
 from codedev.corpus import presets
 from codedev.corpus.document import KINDS
+from codedev.corpus.learned.config import Learned, Perplexity, Toxicity
 from codedev.corpus.repeats.config import Lines, Substring, Url
 from codedev.corpus.source import SourceConfig
 from codedev.corpus.sources import SOURCES, module_of
@@ -40,7 +42,8 @@ class Gopher(Model):
     max_bullet_lines: float | None = 0.9  # share of lines that start with a bullet
     max_ellipsis_lines: float | None = 0.3  # share of lines that end with an ellipsis
     min_alpha_words: float | None = 0.8  # share of words with a letter
-    min_stop_words: int | None = 2  # distinct words of: the be to of and that have with
+    min_stop_words: int | None = 2  # distinct words of stop_words
+    stop_words: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=63)  # null = the be to of and that have with
 
 
 class Repetition(Model):
@@ -112,7 +115,8 @@ class Compression(Model):
 
 
 class Code(Model):
-    """Rules of The Stack and StarCoder (arXiv 2211.15533, 2305.06161, 2402.19173) for kind `code`. null switches a bound off."""
+    """Rules of The Stack and StarCoder (arXiv 2211.15533, 2301.03988, 2305.06161, 2402.19173) for kind `code`. null switches a bound off.
+    `by_language` gives a programming language bounds of its own: {JSON: {code: {max_lines: 512}}}."""
 
     max_line: int | None = 1000  # characters of the longest line
     max_mean_line: float | None = 100.0  # characters
@@ -122,6 +126,14 @@ class Code(Model):
     max_comments: float | None = None
     max_encoded: float | None = None  # share of characters in base64 and lists of hexadecimal numbers
     max_encoded_run: int | None = None  # characters of the longest of them
+    min_fertility: float | None = None  # characters to a token: an identifier, a number, any other visible character. No tokenizer's tokens
+    max_fertility: float | None = None
+    max_string: int | None = None  # characters of the longest string literal, docstrings aside
+    min_visible: float | None = None  # share of characters outside tags, scripts, styles and comments, in HTML
+    min_visible_chars: int | None = None  # those characters, in HTML
+    min_chars: int | None = None
+    max_chars: int | None = None
+    max_lines: int | None = None  # that are not blank
 
 
 class Quality(Model):
@@ -137,6 +149,8 @@ class Quality(Model):
     maths: Maths | None = None
     compression: Compression | None = None
     code: Code | None = None
+    learned: dict[str, Learned] = Field(default={})  # name: a classifier of documents, which judges by its own column q.learned.<name>
+    perplexity: Perplexity | None = None
     by_language: dict[str, dict[str, Any]] = Field(default_factory=dict)  # other bounds: {de: {fineweb: {max_short_lines: 0.5}}}
 
     @model_validator(mode="before")
@@ -150,18 +164,29 @@ class Quality(Model):
             raise ValueError(f"unknown words '{self.words}': {nearest(self.words, WORD_DEFINITIONS)}")
         for language in self.by_language:
             self.of_language(language)
+        for name in self.learned:
+            if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"learned: '{name}' is no name: letters, digits, - and _ will do")
         return self
 
     def of_language(self, language: str) -> Quality:
-        """These rules with the bounds that the language has of its own."""
+        """These rules with the bounds that the language has of its own: the preset's table, then `by_language`."""
         changed: dict[str, Any] = {"by_language": {}, "preset": None}
+        for name, keys in presets.of_language(self.preset, language).items():
+            if (base := getattr(self, name)) is not None:
+                changed[name] = type(base).model_validate({**base.model_dump(), **keys})
         for name, keys in self.by_language.get(language, {}).items():
-            base = getattr(self, name, None) if name in FAMILIES else None
+            base = (changed.get(name) or getattr(self, name, None)) if name in FAMILIES else None
+            if name == "perplexity":
+                raise ValueError(f"by_language.{language}: write it under quality.perplexity.by_language")
+            if name == "learned":
+                raise ValueError(f"by_language.{language}: name the model twice under quality.learned, each with its `languages`")
             if base is None:
                 raise ValueError(f"by_language.{language}: there is no filter '{name}' above")
             if fixed := {"languages", *_LINE_RULES} & {*keys} or {*keys} - {*type(base).model_fields}:
                 raise ValueError(f"by_language.{language}.{name}: '{min(fixed)}' is no bound")
-            changed[name] = type(base).model_validate({**base.model_dump(), **keys})
+            given = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
+            changed[name] = type(base).model_validate({**base.model_dump(), **given})
         return self.model_copy(update=changed)
 
 
@@ -225,6 +250,8 @@ class Dedup(Model):
     paragraphs: Lines | None = None  # runs of lines between blank ones
     substring: Substring | None = None
     min_chars: int = Field(default=50, ge=0)  # a document of which the cuts of lines, paragraphs and substring leave less is dropped
+    against: tuple[str, ...] = ()  # earlier corpora, from the recipe's folder: what is in them, or near it, is not kept again
+    index: bool = False  # write what a later build needs to be compared with this corpus, 0.5 KB a document; else it reads the texts
 
 
 class Expect(Model):
@@ -242,6 +269,7 @@ class CorpusRecipe(Model):
     sources: tuple[SerializeAsAny[SourceConfig], ...] = Field(min_length=1)  # in order of preference: duplicates keep the first source's
     language: Language | None = None
     quality: Quality = Quality()
+    toxicity: Toxicity | None = None
     pii: Personal | None = None
     dedup: Dedup = Dedup()
     expect: Expect = Expect()

@@ -12,15 +12,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from codedev._run import atomic_write
-from codedev.corpus.dedup import CHANGE, Changes
+from codedev.corpus.dedup import CHANGE, KNOWN, Changes
 
 
 class Table(NamedTuple):
-    """A unit's rows: the scored and the judged file, in the same order, and the place of the first among all rows."""
+    """A unit's rows: the scored and the judged file, in the same order, and the place of the first among all rows.
+
+    A part of an earlier corpus (known.py) is a table too: its documents are the scored file, its index the judged one.
+    """
 
     scored: Path
     judged: Path
     first_row: int
+    known: bool = False
 
 
 def standing(tables: Sequence[Table], changes: Changes, columns: list[str]) -> Iterator[tuple[int, np.ndarray, pa.RecordBatch]]:
@@ -35,9 +39,17 @@ def standing(tables: Sequence[Table], changes: Changes, columns: list[str]) -> I
                 changed = changes.between(first, first + rows)
                 stand[changed.filter(pc.is_valid(changed.column("reason"))).column("row").to_numpy() - first] = False
                 if stand.any():
-                    read = scored.read_row_group(group, columns=columns, use_threads=False)
-                    yield first, stand, read.combine_chunks().to_batches()[0]
+                    yield first, stand, read_group(table, scored, judged, group, columns)
                 first += rows
+
+
+def read_group(table: Table, scored: pq.ParquetFile, judged: pq.ParquetFile, group: int, columns: list[str]) -> pa.RecordBatch:
+    """The columns of a row group; the sketches of a known part lie in its index."""
+    apart = ["_sketch"] if table.known and "_sketch" in columns else []
+    read = scored.read_row_group(group, columns=[name for name in columns if name not in apart], use_threads=False)
+    for name in apart:
+        read = read.append_column(name, judged.read_row_group(group, columns=[name], use_threads=False).column(0))
+    return read.combine_chunks().to_batches()[0]
 
 
 def of_kinds(batch: pa.RecordBatch, kinds: tuple[str, ...] | None) -> np.ndarray:
@@ -51,7 +63,7 @@ def of_kinds(batch: pa.RecordBatch, kinds: tuple[str, ...] | None) -> np.ndarray
 def share_out(records: np.ndarray, part: np.ndarray, files: Sequence[BinaryIO]) -> None:
     """Append each record to its part's file; they keep their order."""
     order = np.argsort(part, kind="stable")
-    bounds = np.searchsorted(part[order], np.arange(len(files) + 1, dtype=part.dtype))
+    bounds = np.append(0, np.cumsum(np.bincount(part.astype(np.int64), minlength=len(files))))
     records = records[order]
     for number in np.flatnonzero(np.diff(bounds)).tolist():
         files[number].write(records[bounds[number] : bounds[number + 1]].tobytes())
@@ -103,15 +115,23 @@ def new_ids(changes: Changes, rows: np.ndarray) -> list[str | None]:
 
 
 def write_drops(
-    path: Path, stage: str, reason: str, rows: np.ndarray, evidence: Callable[[slice], Sequence[str]], changes: Changes
+    path: Path,
+    stage: str,
+    reason: str,
+    rows: np.ndarray,
+    evidence: Callable[[slice], Sequence[str]],
+    changes: Changes,
+    known: np.ndarray | None = None,
 ) -> None:
-    """CHANGE rows, sorted by row; no rows, no file. `evidence` is asked for a slice of the rows at a time."""
+    """CHANGE rows, sorted by row; no rows, no file. `evidence` is asked for a slice of the rows at a time; `known[i]` says that row i
+    lost to a document of an earlier corpus: its reason says so."""
     if not len(rows):
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, CHANGE) as writer:
         for low in range(0, len(rows), 4096):
             part = rows[low : low + 4096]
-            columns = [part, [stage] * len(part), [reason] * len(part), evidence(slice(low, low + 4096)), new_ids(changes, part)]
+            reasons = [reason] * len(part) if known is None else np.where(known[low : low + 4096], KNOWN + reason, reason).tolist()
+            columns = [part, [stage] * len(part), reasons, evidence(slice(low, low + 4096)), new_ids(changes, part)]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, CHANGE, strict=True)]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=CHANGE))

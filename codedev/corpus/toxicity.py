@@ -8,6 +8,7 @@ The classifier is any fastText model, one of `codedev corpus quality train` with
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -15,53 +16,23 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
 from codedev._errors import InputError, printable
-from codedev._recipe import Model
-from codedev._run import content_key, file_hash
+from codedev._run import content_key
 from codedev.corpus.buffers import text_buffers
-from codedev.corpus.language import is_among
-from codedev.corpus.learned.classifier import judged, learned_stage, scattered
+from codedev.corpus.learned.classifier import learned_stage
 from codedev.corpus.learned.classifier import version as learned_version
-from codedev.corpus.learned.config import Learned
+from codedev.corpus.learned.config import Learned, Toxicity, ToxicityModel
+from codedev.corpus.learned.files import Stamp, content_hash, stamp
+from codedev.corpus.learned.rows import scattered, shared_out
 from codedev.corpus.stage import Filter, Rule, Stage, rule_filter
 from codedev.kernels import wordlist
 from codedev.kernels.wordlist import WordList
 
 VERSION = 1
-EVERY = "all"  # the key of the lists for documents whose language has none of its own
+MISSING = "there is no such list; a list has one word or phrase a line"
 LARGEST = 16 << 20  # bytes of a list
 _WORDS, _SCORE = pa.field("q.toxic.words", pa.float32()), pa.field("q.toxic.score", pa.float32())
-
-
-class ToxicityModel(Model):
-    """A fastText classifier of documents. Its texts are prepared as the .json beside it says, else they are read as they stand."""
-
-    model: str  # path of a .bin or .ftz file
-    labels: dict[str, float] = Field(default={"toxic": 1.0}, min_length=1)  # q.toxic.score is the sum of weight * probability
-    languages: tuple[str, ...] | None = None  # documents of other languages have no score and are kept; null = all
-    lower: bool | None = None  # lower-case the text first; null = as the .json says, else no
-    prefix_bytes: int | None = Field(default=None, ge=0)  # of a text that are read; 0 = all, null = as the .json says, else all
-
-
-class Toxicity(Model):
-    """Toxic language, of prose alone. A bound that is null drops nothing: the columns are there all the same."""
-
-    lists: dict[str, tuple[str, ...]] = Field(
-        default={}
-    )  # language: paths of lists, a word or phrase a line; `all` for languages without one
-    max_words: float | None = Field(default=None, ge=0)  # matches a thousand words; more: dropped
-    classifier: ToxicityModel | None = None
-    max_score: float | None = None  # more: dropped
-
-    @model_validator(mode="after")
-    def _check(self) -> Toxicity:
-        if self.max_words is not None and not self.lists:
-            raise ValueError("max_words: there are no lists to count words of")
-        if self.max_score is not None and not self.classifier:
-            raise ValueError("max_score: there is no classifier to score with")
-        return self
 
 
 def columns(config: Toxicity) -> pa.Schema:
@@ -71,18 +42,22 @@ def columns(config: Toxicity) -> pa.Schema:
 
 def version(config: Toxicity, base: Path = Path()) -> str:
     """What the columns depend on."""
-    lists = {tag: [file_hash(_found(base / path)) for path in paths] for tag, paths in config.lists.items()}
+    lists = {tag: [content_hash(stamp(base / path, MISSING)) for path in paths] for tag, paths in config.lists.items()}
     return content_key(VERSION, lists, learned_version(_learned(config.classifier), base) if config.classifier else None)
 
 
 def read_list(paths: tuple[str, ...], base: Path = Path()) -> WordList:
     """The lists as one. Lines are stripped, case is folded; empty lines and those that begin with "#" and a blank are none. Raises
     InputError for a file that is no list."""
+    return _read(tuple(stamp(base / name, MISSING) for name in paths))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(files: tuple[Stamp, ...]) -> WordList:
     phrases = []
-    for name in paths:
-        path = _found(base / name)
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: {path.stat().st_size} bytes; lists of at most {LARGEST} are read")
+    for path, _, size, _ in files:
+        if size > LARGEST:
+            raise InputError(f"{path}: {size} bytes; lists of at most {LARGEST} are read")
         try:
             lines = path.read_text("utf-8-sig").splitlines()
         except UnicodeDecodeError:
@@ -92,13 +67,7 @@ def read_list(paths: tuple[str, ...], base: Path = Path()) -> WordList:
     try:
         return wordlist.listed(folded)
     except ValueError as error:
-        raise InputError(printable(f"{', '.join(paths)}: {error}")) from None
-
-
-def _found(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such list; a list has one word or phrase a line")
-    return path
+        raise InputError(printable(f"{', '.join(str(file.path) for file in files)}: {error}")) from None
 
 
 def per_thousand(words: WordList, texts: pa.Array) -> np.ndarray:
@@ -124,13 +93,9 @@ def toxicity_stage(config: Toxicity, base: Path = Path()) -> Stage:
 
 def _counted(batch: pa.RecordBatch, lists: dict[str, WordList]) -> pa.Array:
     """q.toxic.words of each row, by the list of its language."""
-    left, lang = np.asarray(judged(batch, None)), batch.column("lang").cast(pa.string())
     found = np.full(batch.num_rows, np.nan, np.float32)
-    for tag in sorted(lists, key=lambda tag: tag == EVERY):
-        mine = left if tag == EVERY else left & np.asarray(pc.fill_null(is_among(lang, [tag]), False))
-        if mine.any():
-            found[mine] = per_thousand(lists[tag], batch.column("text").filter(pa.array(mine)))
-        left = left & ~mine
+    for tag, mine in shared_out(batch, lists):
+        found[mine] = per_thousand(lists[tag], batch.column("text").filter(pa.array(mine)))
     return scattered(found, pa.array(np.ones(batch.num_rows, bool)))
 
 

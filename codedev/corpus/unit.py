@@ -14,8 +14,10 @@ A key names everything that decides the output: input hashes, configuration, ver
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -24,6 +26,7 @@ from codedev._run import content_key
 from codedev.corpus import language, normalise, quality
 from codedev.corpus.document import DOCUMENT, DROPPED
 from codedev.corpus.join import Span
+from codedev.corpus.learned.config import EVERY
 from codedev.corpus.recipe import CorpusRecipe, Language
 from codedev.corpus.repeats.cuts import COLUMN as CUTS
 from codedev.corpus.repeats.cuts import STAGES as CUTTING
@@ -74,28 +77,76 @@ class Context(NamedTuple):
         return self.out / ".work"
 
 
+class _Planned(NamedTuple):
+    """A Scoring whose stage is not there yet: making it may read a model of gigabytes, which neither keys nor schemas need."""
+
+    name: str
+    version: str
+    make: Callable[[], Stage]
+    columns: pa.Schema = pa.schema([])
+
+
 def scoring_stages(recipe: CorpusRecipe) -> list[Scoring]:
-    """What the first pass does to every batch, in order."""
-    stages = [Scoring("normalise", str(normalise.VERSION), normalise.normalise)]
+    """What the first pass does to every batch, in order. Models are read: InputError where one is missing, damaged or of another kind."""
+    return [Scoring(one.name, one.version, one.make(), one.columns) for one in _planned(recipe)]
+
+
+def _planned(recipe: CorpusRecipe) -> list[_Planned]:
+    stages = [_Planned("normalise", str(normalise.VERSION), lambda: normalise.normalise)]
     if pii := recipe.pii:
         from codedev.corpus import personal  # its kernel takes 20 s to compile where it never ran: not for those who need none
 
         version = content_key(personal.VERSION, pii.model_dump(mode="json"))
-        stages.append(Scoring("pii", version, personal.personal_stage(pii), personal.columns(pii)))
-    if recipe.language or quality.needs_language(recipe.quality):
+        stages.append(_Planned("pii", version, partial(personal.personal_stage, pii), personal.columns(pii)))
+    if _needs_language(recipe):
         asked = recipe.language or Language()
         model, prefix = asked.model, asked.prefix_bytes
-        identifier, version = language.identifier_of(model, prefix), f"{language.VERSION}:{language.version_of(model, prefix)}"
-        stages.append(Scoring("language", version, language.stage_with(identifier)))
+        version = f"{language.VERSION}:{language.version_of(model, prefix)}"
+        identifier = partial(language.identifier_of, model, prefix)
+        stages.append(_Planned("language", version, lambda: language.stage_with(identifier())))
         if asked.passages:
-            stages.append(Scoring("passages", version, language.mixed_stage(identifier), language.MIXED))
-    stages.append(Scoring("scores", quality.version(recipe.quality), quality.scoring(recipe.quality), quality.scores(recipe.quality)))
+            stages.append(_Planned("passages", version, lambda: language.mixed_stage(identifier()), language.MIXED))
+    rules = recipe.quality
+    stages.append(_Planned("scores", quality.version(rules), partial(quality.scoring, rules), quality.scores(rules)))
+    stages += _learned(recipe)  # behind the scores: a rewritten text is the one that is kept
     if minhash := recipe.dedup.minhash:
         from codedev.corpus.near import sketch  # its kernels too
 
         shown = minhash.model_dump(mode="json", exclude={"verify", "keep"})
-        stages.append(Scoring("sketch", content_key(sketch.VERSION, shown), sketch.sketch_stage(minhash), sketch.columns(minhash)))
+        stages.append(
+            _Planned("sketch", content_key(sketch.VERSION, shown), partial(sketch.sketch_stage, minhash), sketch.columns(minhash))
+        )
     return stages
+
+
+def _learned(recipe: CorpusRecipe) -> list[_Planned]:
+    """What models of the recipe's own score. Their kernels are imported when asked for."""
+    stages = []
+    if models := recipe.quality.learned:
+        from codedev.corpus.learned import classifier
+
+        for name, config in models.items():
+            make = partial(classifier.learned_stage, name, config)
+            stages.append(_Planned(f"learned.{name}", classifier.version(config), make, classifier.columns(name)))
+    if asked := recipe.quality.perplexity:
+        from codedev.corpus.learned import perplexity as ngram
+
+        columns = ngram.perplexity_columns(asked)
+        stages.append(_Planned("perplexity", ngram.perplexity_version(asked), partial(ngram.perplexity_stage, asked), columns))
+    if toxic := recipe.toxicity:
+        from codedev.corpus import toxicity
+
+        stages.append(_Planned("toxicity", toxicity.version(toxic), partial(toxicity.toxicity_stage, toxic), toxicity.columns(toxic)))
+    return stages
+
+
+def _needs_language(recipe: CorpusRecipe) -> bool:
+    """Whether anything asks what language a document is in."""
+    perplexity, toxic = recipe.quality.perplexity, recipe.toxicity
+    by_language = bool(perplexity and ({*perplexity.models} != {EVERY} or perplexity.by_language))
+    by_language |= bool(toxic and ({*toxic.lists} - {EVERY} or (toxic.classifier and toxic.classifier.languages is not None)))
+    by_language |= any(config.languages is not None for config in recipe.quality.learned.values())
+    return by_language or recipe.language is not None or quality.needs_language(recipe.quality)
 
 
 # How many documents the survivor stands for, itself counted.
@@ -103,7 +154,7 @@ CLUSTER_SIZE = pa.field("q.near.cluster_size", pa.int32())
 
 
 def tables(recipe: CorpusRecipe) -> Tables:
-    columns = [field for scoring in scoring_stages(recipe) for field in scoring.columns]
+    columns = [field for planned in _planned(recipe) for field in planned.columns]
     shown = [field for field in columns if not field.name.startswith("_")]
     shown += ([CLUSTER_SIZE] if recipe.dedup.minhash else []) + ([CUTS] if cuts(recipe) else [])
     return Tables(
@@ -122,7 +173,20 @@ def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
         chosen.append(("pii", personal.personal_filter(recipe.pii)))
     if recipe.language:
         chosen.append(("language", language.language_filter(recipe.language)))
-    return chosen + quality.filters(recipe.quality)
+    chosen += quality.filters(recipe.quality)
+    if models := recipe.quality.learned:
+        from codedev.corpus.learned import classifier
+
+        chosen.append(("learned", classifier.learned_filter(models)))
+    if asked := recipe.quality.perplexity:
+        from codedev.corpus.learned import perplexity as ngram
+
+        chosen.append(("perplexity", ngram.perplexity_filter(asked)))
+    if toxic := recipe.toxicity:
+        from codedev.corpus import toxicity
+
+        chosen.append(("toxicity", toxicity.toxicity_filter(toxic)))
+    return chosen
 
 
 def barriers(recipe: CorpusRecipe) -> list[str]:
@@ -139,7 +203,7 @@ def cuts(recipe: CorpusRecipe) -> list[str]:
 
 def score_key(context: Context, unit: Unit) -> str:
     source = context.recipe.sources[unit.source]
-    versions = [(scoring.name, scoring.version) for scoring in scoring_stages(context.recipe)]
+    versions = [(planned.name, planned.version) for planned in _planned(context.recipe)]
     # `file` is where the bytes lie on this machine and decides nothing; `name` reaches the origin column. What `paths` lead to, the
     # extents say: a path more costs no new reading of the others.
     extents = [extent._replace(file="") for extent in unit.extents]
@@ -153,9 +217,22 @@ def poisoned_path(context: Context, key: str) -> Path:
     return context.work / "scored" / f"{key}.poisoned"
 
 
+# Where models and lists lie decides nothing: what they hold is in the key of the scores.
+_PATHS: Any = {
+    "model": True,  # of `language`
+    "learned": {"__all__": {"model"}},
+    "perplexity": {"models"},
+    "lists": True,  # of `toxicity`
+    "classifier": {"model"},
+}
+
+
 def judge_key(context: Context, scored: str) -> str:
     recipe = context.recipe
-    parts = [part.model_dump(mode="json") if part else None for part in (recipe.pii, recipe.language, recipe.quality)]
+    parts = [
+        part.model_dump(mode="json", exclude=_PATHS) if part else None
+        for part in (recipe.pii, recipe.language, recipe.quality, recipe.toxicity)
+    ]
     return content_key(scored, quality.VERSION, language.VERSION, language.thresholds_hash(), parts)
 
 

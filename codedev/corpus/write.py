@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +19,13 @@ import xxhash
 from codedev._run import content_key, read_receipt, write_receipt
 from codedev.corpus.dedup import Changes
 from codedev.corpus.document import DOCUMENT, ERROR
-from codedev.corpus.parts import read_part, write_part
+from codedev.corpus.known import index_batch, index_schema
+from codedev.corpus.parts import PartWriter, read_part, write_part
 from codedev.corpus.repeats.cuts import COLUMN as CUTS
 from codedev.corpus.repeats.cuts import Cuts, apply_cuts
 from codedev.corpus.unit import CLUSTER_SIZE, Context, tables
+
+PARTS = ("documents", "dropped", "errors", "index")  # of a unit, each in a folder of its own; no rows, no file
 
 
 class Placed(NamedTuple):
@@ -45,12 +49,13 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
     wanted = cuts.between(placed.first_row, placed.first_row + placed.rows)
     spans = xxhash.xxh3_128_hexdigest(b"".join(column.tobytes() for column in wanted))
     schemas = tables(context.recipe)
-    key = content_key(placed.source, placed.number, placed.scored, placed.judged, schemas.documents.names, digest, sizes, spans)
+    shapes = [schemas.documents.names, context.recipe.dedup.index]
+    key = content_key(placed.source, placed.number, placed.scored, placed.judged, shapes, digest, sizes, spans)
     receipt_path = context.work / "written" / placed.source / f"{placed.number:05d}.json"
     receipt = read_receipt(receipt_path)
     if receipt and receipt["key"] == key:
         return receipt
-    paths = {name: context.out / name / placed.source / f"part-{placed.number:05d}.parquet" for name in ("documents", "dropped", "errors")}
+    paths = {name: context.out / name / placed.source / f"part-{placed.number:05d}.parquet" for name in PARTS}
     scored = context.work / "scored" / placed.scored
     kept_facts = Counter(text_bytes=0, unknown_licence=0)
 
@@ -58,7 +63,10 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
         for batch, verdicts in _decided(context, placed, changes, sizes):
             if CUTS.name in schemas.documents.names:
                 batch = cut(batch, verdicts["reason"])
-            kept = batch.select(schemas.documents.names).filter(pc.is_null(verdicts["reason"]))
+            stays = pc.is_null(verdicts["reason"])
+            if index:
+                index.add(index_batch(batch, index.schema).filter(stays))
+            kept = batch.select(schemas.documents.names).filter(stays)
             kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
             kept_facts["unknown_licence"] += kept.column("licence").null_count
             yield kept
@@ -86,8 +94,11 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
             gone = pc.is_valid(verdicts["reason"])
             yield pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in schemas.dropped.names], schema=schemas.dropped)
 
+    with PartWriter(paths["index"], index_schema(context.recipe)) if context.recipe.dedup.index else contextlib.nullcontext() as index:
+        kept_rows = write_part(paths["documents"], documents(), schemas.documents)
     rows = {
-        "documents": write_part(paths["documents"], documents(), schemas.documents),
+        "documents": kept_rows,
+        "index": index.rows if index else 0,
         "dropped": write_part(paths["dropped"], chain(unread(), dropped()), schemas.dropped),
         "errors": write_part(paths["errors"], read_part(scored.with_suffix(".errors.parquet")), ERROR),
     }
@@ -178,7 +189,7 @@ def _apply(
 
 def part_facts(context: Context, placed: Placed, receipt: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The parts of a written unit as the manifest lists them: path, rows, hash, and for documents the text bytes."""
-    facts: dict[str, list[dict[str, Any]]] = {"documents": [], "dropped": [], "errors": []}
+    facts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PARTS}
     folder = context.work / "written" / placed.source
     for name, digest in receipt["outputs"].items():
         path = Path((folder / name).resolve().relative_to(context.out.resolve()))

@@ -1,22 +1,13 @@
-"""Learned quality: a fastText classifier of documents and an n-gram model's perplexity, trained from documents that a recipe names and
-scored as columns; thresholds stay in the recipe."""
+"""Learned quality: models trained from documents that a recipe names, and scored as columns; thresholds stay in the recipe.
 
-from codedev.corpus.learned.classifier import columns, learned_filter, learned_stage, version
-from codedev.corpus.learned.config import Learned, Perplexity, TrainRecipe
-from codedev.corpus.learned.perplexity import perplexity_columns, perplexity_filter, perplexity_stage, perplexity_version
-from codedev.corpus.learned.train import train
+    config.py       the keys of recipes; imports no kernel
+    documents.py    which documents are learnt, which are held out
+    classifier.py   a fastText classifier of documents      q.learned.<name>
+    perplexity.py   an n-gram model of well-written text    q.perplexity, q.perplexity.percentile
+    rows.py         which documents a model scores, by kind and language
+    files.py        what lies in a model's file, as long as that stays as it is
+    train.py        `codedev corpus quality train`
+    figures.py      what a model achieves on documents that it has not seen
 
-__all__ = [
-    "Learned",
-    "Perplexity",
-    "TrainRecipe",
-    "columns",
-    "learned_filter",
-    "learned_stage",
-    "perplexity_columns",
-    "perplexity_filter",
-    "perplexity_stage",
-    "perplexity_version",
-    "train",
-    "version",
-]
+Word lists and classifiers of toxic language are toxicity.py's, one folder up.
+"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +20,18 @@ import pyarrow.compute as pc
 from codedev._errors import InputError, nearest
 from codedev._run import content_key
 from codedev.corpus.buffers import text_buffers
-from codedev.corpus.document import PROSE_KINDS
-from codedev.corpus.language import is_among
-from codedev.corpus.language.models import load, model_hash
+from codedev.corpus.language.models import load
 from codedev.corpus.learned.config import ClassifierTraining, Learned
 from codedev.corpus.learned.documents import as_array
+from codedev.corpus.learned.files import Stamp, content_hash, stamp
+from codedev.corpus.learned.rows import judged, scattered
 from codedev.corpus.stage import Filter, Rule, Stage, rule_filter
 from codedev.kernels import fasttext_binary, fasttext_documents
 from codedev.kernels.fasttext import probabilities
 from codedev.kernels.fasttext_file import FastText
 
 VERSION = 1
+MISSING = "there is no such model; train one with `codedev corpus quality train RECIPE --out DIR`, or name a fastText .bin or .ftz file"
 
 
 def fit(positive: list[str], negative: list[str], config: ClassifierTraining) -> bytes:
@@ -77,12 +79,14 @@ class Scorer(NamedTuple):
 def scorer(config: Learned, base: Path = Path()) -> Scorer:
     """Raises InputError where there is no such model, it is damaged or lacks a label."""
     path = base / config.model
-    (labels, model), told = _read(path), _told(path)
+    (labels, model), told = _read(stamp(path, MISSING)), _told(path)
     weights = np.zeros(len(labels), np.float32)
     for label, weight in config.labels.items():
         name = label.removeprefix("__label__")
         if name not in labels:
-            raise InputError(f"{path}: has no label '{name}': {nearest(name, labels)}")
+            raise InputError(
+                f"{path}: has no label '{name}': {nearest(name, labels)}. Name those to score by: `labels: {{{labels[0]}: 1}}`"
+            )
         weights[labels.index(name)] = weight
     lower = config.lower if config.lower is not None else told.get("lower", False)
     prefix = config.prefix_bytes if config.prefix_bytes is not None else told.get("prefix_bytes", 0)
@@ -90,9 +94,9 @@ def scorer(config: Learned, base: Path = Path()) -> Scorer:
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: Path) -> tuple[tuple[str, ...], FastText | fasttext_binary.Binary]:
+def _read(file: Stamp) -> tuple[tuple[str, ...], FastText | fasttext_binary.Binary]:
     """(labels, model), in short where it is of two labels and whole words: the long one, of gigabytes, is then let go."""
-    model = load.__wrapped__(path)
+    model = load.__wrapped__(file.path)
     return model.labels, fasttext_binary.projected(model) or model
 
 
@@ -118,7 +122,7 @@ def version(config: Learned, base: Path = Path()) -> str:
     return content_key(
         VERSION,
         config.model_dump(mode="json", exclude={"model", "min_score", "max_score"}),
-        model_hash(base / config.model),
+        content_hash(stamp(base / config.model, MISSING)),
         _told(base / config.model),
     )
 
@@ -138,22 +142,8 @@ def learned_stage(name: str, config: Learned, base: Path = Path(), column: str =
     return stage
 
 
-def judged(batch: pa.RecordBatch, languages: tuple[str, ...] | None) -> pa.Array:
-    """bool[rows], never null: prose, of one of the languages where some are named."""
-    prose = pc.is_in(batch.column("kind").cast(pa.string()), pa.array(sorted(PROSE_KINDS)))
-    if languages is not None:
-        prose = pc.and_(prose, pc.fill_null(is_among(batch.column("lang").cast(pa.string()), languages), False))
-    return pc.and_(pc.fill_null(prose, False), pc.is_valid(batch.column("text")))
-
-
-def scattered(scores: np.ndarray, chosen: pa.Array) -> pa.Array:
-    """float32[rows]: the scores at the chosen rows, null elsewhere."""
-    mask = np.asarray(chosen)
-    values = np.zeros(len(mask), np.float32)
-    values[mask] = scores
-    return pa.array(values, mask=~mask | np.isnan(values))
-
-
-def learned_filter(name: str, config: Learned) -> Filter:
-    """Reasons `low_<name>` and `high_<name>`."""
-    return rule_filter([Rule(f"q.learned.{name}", config.min_score, config.max_score, f"low_{name}", f"high_{name}")])
+def learned_filter(models: Mapping[str, Learned]) -> Filter:
+    """Reasons `low_<name>` and `high_<name>`: of several, those of the first model that judges so."""
+    return rule_filter(
+        [Rule(f"q.learned.{name}", own.min_score, own.max_score, f"low_{name}", f"high_{name}") for name, own in models.items()]
+    )

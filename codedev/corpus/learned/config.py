@@ -1,12 +1,23 @@
-"""The keys of recipes that have to do with learned quality."""
+"""The keys of recipes that have to do with learned quality and with toxicity. Imported with every recipe: no kernel here."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from codedev._recipe import Model
+
+EVERY = "all"  # in place of a language: for those that have nothing of their own
+_TAG = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+def _check_tags(tags: Iterable[str]) -> None:
+    for tag in tags:
+        if not _TAG.fullmatch(tag):  # `all` is one in form
+            raise ValueError(f"'{tag}' is no BCP-47 tag: write en, de or zh, or `{EVERY}`")
 
 
 class Learned(Model):
@@ -39,6 +50,43 @@ class Perplexity(Model):
     prefix_bytes: int = Field(default=0, ge=0)  # of a text that are read; 0 = all
     bounds: Band = Band()
     by_language: dict[str, Band] = Field(default={})  # in place of `bounds`
+
+    @model_validator(mode="after")
+    def _check(self) -> Perplexity:
+        _check_tags([*self.models, *self.by_language])
+        if EVERY in self.by_language:
+            raise ValueError(f"by_language.{EVERY}: those are `bounds`")
+        return self
+
+
+class ToxicityModel(Model):
+    """A fastText classifier of documents. Its texts are prepared as the .json beside it says, else they are read as they stand."""
+
+    model: str  # path of a .bin or .ftz file
+    labels: dict[str, float] = Field(default={"toxic": 1.0}, min_length=1)  # q.toxic.score is the sum of weight * probability
+    languages: tuple[str, ...] | None = None  # documents of other languages have no score and are kept; null = all
+    lower: bool | None = None  # lower-case the text first; null = as the .json says, else no
+    prefix_bytes: int | None = Field(default=None, ge=0)  # of a text that are read; 0 = all, null = as the .json says, else all
+
+
+class Toxicity(Model):
+    """Toxic language, of prose alone. A bound that is null drops nothing: the columns are there all the same."""
+
+    lists: dict[str, tuple[str, ...]] = Field(
+        default={}
+    )  # language: paths of lists, a word or phrase a line; `all` for languages without one
+    max_words: float | None = Field(default=None, ge=0)  # matches a thousand words; more: dropped
+    classifier: ToxicityModel | None = None
+    max_score: float | None = None  # more: dropped
+
+    @model_validator(mode="after")
+    def _check(self) -> Toxicity:
+        _check_tags(self.lists)
+        if self.max_words is not None and not self.lists:
+            raise ValueError("max_words: there are no lists to count words of")
+        if self.max_score is not None and not self.classifier:
+            raise ValueError("max_score: there is no classifier to score with")
+        return self
 
 
 class Examples(Model):

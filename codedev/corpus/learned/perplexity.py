@@ -19,20 +19,19 @@ import pyarrow.compute as pc
 from codedev._errors import InputError
 from codedev._run import atomic_write, canonical_json, content_key
 from codedev.corpus.buffers import text_buffers
-from codedev.corpus.language import is_among
-from codedev.corpus.language.models import model_hash
-from codedev.corpus.learned.classifier import judged
 from codedev.corpus.learned.config import Perplexity, PerplexityTraining
 from codedev.corpus.learned.documents import as_array
+from codedev.corpus.learned.files import Stamp, content_hash, stamp
+from codedev.corpus.learned.rows import covers, narrowest_first, shared_out
 from codedev.corpus.stage import Filter, Rule, Stage, rule_filter, verdict
 from codedev.kernels import ngram, tokens
 from codedev.kernels.ngram import NGramModel
 
 VERSION = 1
 MAGIC = b"codedev.ngram/1\n"
+MISSING = "there is no such n-gram model; train one with `codedev corpus quality train RECIPE --out DIR`, whose recipe has `perplexity:`"
 _HEAD = 1 << 20  # bytes that the line of JSON may take
 COLUMNS = pa.schema([pa.field("q.perplexity", pa.float32()), pa.field("q.perplexity.percentile", pa.float32())])
-EVERY = "all"  # the key of the model for languages that have none of their own
 PERCENTILES = np.arange(101)
 
 
@@ -77,16 +76,21 @@ def save(path: Path, trained: Trained) -> None:
             array.astype(kind, copy=False).tofile(file)
 
 
-@functools.lru_cache(maxsize=64)
 def read(path: Path) -> Trained:
     """Raises InputError where there is no such model or it is damaged."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such model; train one with: codedev corpus quality train")
-    with open(path, "rb") as file:
-        magic, line = file.readline(len(MAGIC)), file.readline(_HEAD)
-        start = file.tell()
+    return _read(stamp(path, MISSING))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(file: Stamp) -> Trained:
+    path = file.path
+    with open(path, "rb") as content:
+        magic, line = content.readline(len(MAGIC)), content.readline(_HEAD)
+        start = content.tell()
     if magic != MAGIC:
-        raise InputError(f"{path}: is no n-gram model of codedev")
+        raise InputError(
+            f"{path}: is no n-gram model of codedev; train one with `codedev corpus quality train`, whose recipe has `perplexity:`"
+        )
     try:
         head = orjson.loads(line)
         slots, order, piece = head["slots"], head["order"], head["piece"]
@@ -116,7 +120,9 @@ def perplexity_columns(config: Perplexity) -> pa.Schema:
 
 def perplexity_version(config: Perplexity, base: Path = Path()) -> str:
     """What the columns depend on."""
-    return content_key(VERSION, {tag: model_hash(base / path) for tag, path in config.models.items()}, config.prefix_bytes)
+    return content_key(
+        VERSION, {tag: content_hash(stamp(base / path, MISSING)) for tag, path in config.models.items()}, config.prefix_bytes
+    )
 
 
 def perplexity_stage(config: Perplexity, base: Path = Path()) -> Stage:
@@ -126,16 +132,11 @@ def perplexity_stage(config: Perplexity, base: Path = Path()) -> Stage:
     def stage(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]:
         counts = Counter(rows_in=batch.num_rows, rows_out=batch.num_rows)
         found = np.full((2, batch.num_rows), np.nan, np.float32)
-        left = np.asarray(judged(batch, None))
-        lang = batch.column("lang").cast(pa.string())
-        for tag in sorted(models, key=lambda tag: tag == EVERY):
-            mine = left if tag == EVERY else left & np.asarray(pc.fill_null(is_among(lang, [tag]), False))
-            if mine.any():
-                trained = models[tag]
-                value = perplexities(trained.model, batch.column("text").filter(pa.array(mine)), config.prefix_bytes)
-                found[0, mine] = value
-                found[1, mine] = np.interp(value, trained.percentiles, PERCENTILES)
-            left = left & ~mine
+        for tag, mine in shared_out(batch, models):
+            trained = models[tag]
+            value = perplexities(trained.model, batch.column("text").filter(pa.array(mine)), config.prefix_bytes)
+            found[0, mine] = value
+            found[1, mine] = np.interp(value, trained.percentiles, PERCENTILES)
         added = [pa.array(row, mask=np.isnan(row)) for row in found]
         schema = pa.schema([*batch.schema, *COLUMNS], metadata=batch.schema.metadata)
         return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema), counts
@@ -146,13 +147,12 @@ def perplexity_stage(config: Perplexity, base: Path = Path()) -> Stage:
 def perplexity_filter(config: Perplexity) -> Filter:
     """Reasons `low_perplexity` and `high_perplexity`, by the bounds of the document's language."""
     general = rule_filter(_rules(config.bounds))
-    own = {tag: rule_filter(_rules(band)) for tag, band in config.by_language.items()}
+    own = [(tag, rule_filter(_rules(config.by_language[tag]))) for tag in reversed(narrowest_first(config.by_language))]
 
     def judge(batch: pa.RecordBatch) -> pa.Array:
         said = verdict(general, batch)
-        lang = batch.column("lang").cast(pa.string())
-        for tag, its in own.items():
-            said = pc.if_else(pc.fill_null(is_among(lang, [tag]), False), verdict(its, batch), said)
+        for tag, its in own:
+            said = pc.if_else(pa.array(covers(tag, batch)), verdict(its, batch), said)
         return said
 
     return judge

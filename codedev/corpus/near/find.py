@@ -33,7 +33,7 @@ from codedev.corpus.dedup import Changes
 from codedev.corpus.near.prefer import ranks_of
 from codedev.corpus.near.sketch import of_unit, values
 from codedev.corpus.recipe import MinHash
-from codedev.corpus.standing import Table, ids_of, share_out, standing, write_drops
+from codedev.corpus.standing import Table, ids_of, read_group, share_out, standing, write_drops
 from codedev.kernels.bands import alike, band_keys, decide, low_bits, pairs, repeated
 from codedev.kernels.overlap import shingle_sets
 from codedev.kernels.shingles import shingle_hashes
@@ -58,23 +58,26 @@ def clusters_path(found: Path) -> Path:
     return found / "clusters" / "near.parquet"
 
 
-def find_near(tables: Sequence[Table], found: Path, *, config: MinHash, memory: int) -> int:
+def find_near(tables: Sequence[Table], found: Path, *, config: MinHash, memory: int, known: int = 0) -> int:
     """Write `found/near-0000.parquet` (CHANGE rows: what is dropped) and `clusters_path(found)` (rows of the survivors, sizes of
-    their clusters). Reads what earlier barriers wrote there: what they dropped is not compared. Returns the number of documents dropped."""
+    their clusters). Reads what earlier barriers wrote there: what they dropped is not compared. Returns the number of documents dropped.
+    The first `known` rows are of earlier corpora (known.py): they stay."""
     rows = max((table.first_row + pq.read_metadata(table.scored).num_rows for table in tables), default=0)
     if rows >= 1 << 32:
         raise RunError(f"{rows:,} documents: near-duplicates are found among at most 2^32. Build the corpus in parts")
     changes = Changes(found)
-    ranks = ranks_of(tables, config.keep, rows)
+    ranks = ranks_of(tables, config.keep, rows, known)
     work = found.parent / "near"
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir()
     try:
         spilled = _spill(tables, changes, ranks, work, config, memory)
-        result = _decide(tables, _pairs(spilled, memory), ranks, work, config)
+        told = _pairs(spilled, memory)
+        told = told[(told >> np.uint64(32)) >= np.uint64(known)]  # documents of earlier corpora are not compared with each other
+        result = _decide(tables, told, ranks, work, config)
     finally:
         shutil.rmtree(work)
-    _write(tables, result, changes, found)
+    _write(tables, result, changes, found, known)
     return int((result.survivor != np.arange(len(result.rows))).sum())
 
 
@@ -224,14 +227,15 @@ def _groups_with(tables: Sequence[Table], ordered: np.ndarray, columns: list[str
                 count = file.metadata.row_group(group).num_rows
                 low, high = np.searchsorted(ordered, (first, first + count))
                 if high > low:
-                    yield first, file.read_row_group(group, columns=columns, use_threads=False).combine_chunks().to_batches()[0]
+                    with pq.ParquetFile(table.judged) as judged:
+                        yield first, read_group(table, file, judged, group, columns)
                 first += count
 
 
 # -- result ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _write(tables: Sequence[Table], result: Found, changes: Changes, found: Path) -> None:
+def _write(tables: Sequence[Table], result: Found, changes: Changes, found: Path, known: int) -> None:
     """No drops, no files."""
     gone = np.flatnonzero(result.survivor != np.arange(len(result.rows)))
     sizes = np.bincount(result.survivor, minlength=len(result.rows))
@@ -245,7 +249,8 @@ def _write(tables: Sequence[Table], result: Found, changes: Changes, found: Path
             orjson.dumps({"duplicate_of": ids[to], "jaccard": round(share, 4), "cluster_size": size}).decode() for to, share, size in told
         ]
 
-    write_drops(found / "near-0000.parquet", "near", "near_duplicate", result.rows[gone], evidence, changes)
+    lost_to_known = result.rows[survivors] < known
+    write_drops(found / "near-0000.parquet", "near", "near_duplicate", result.rows[gone], evidence, changes, lost_to_known)
     path = clusters_path(found)
     if not len(gone):
         path.unlink(missing_ok=True)

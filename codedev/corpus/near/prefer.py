@@ -18,7 +18,7 @@ from codedev.corpus.standing import Table
 _COLUMNS = {"newest": ("created", True), "oldest": ("created", False), "longest": ("q.chars", True), "shortest": ("q.chars", False)}
 
 
-def ranks_of(tables: Sequence[Table], keep: Sequence[str], rows: int) -> np.ndarray | None:
+def ranks_of(tables: Sequence[Table], keep: Sequence[str], rows: int, known: int = 0) -> np.ndarray | None:
     """uint32[rows]: the place of each row in the order of preference; None where that is the order of the rows themselves.
 
     Criteria: `newest`, `oldest`, `longest`, `shortest`, `licence` (a permissive one first), or a column's name, `-` before it for the least
@@ -27,7 +27,9 @@ def ranks_of(tables: Sequence[Table], keep: Sequence[str], rows: int) -> np.ndar
     """
     if not keep:
         return None
-    keys = [np.concatenate([_values(table.scored, name) for table in tables]) if tables else np.empty(0) for name in keep]
+    mine = [table for table in tables if not table.known]
+    first = np.full(known, -np.inf)  # rows of earlier corpora come before all others, in their order
+    keys = [np.concatenate([first, *(_values(table.scored, name) for table in mine)]) for name in keep]
     order = np.lexsort(keys[::-1])
     ranks = np.empty(rows, np.uint32)
     ranks[order] = np.arange(rows, dtype=np.uint32)

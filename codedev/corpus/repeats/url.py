@@ -35,15 +35,16 @@ def canonical_urls(urls: pa.Array) -> pa.LargeStringArray:
     )
 
 
-def find_urls(tables: Sequence[Table], found: Path, *, config: Url, memory: int) -> int:
-    """Write `found/url-<part>.parquet` (CHANGE rows: stage `url`, reason `duplicate_url`). Returns the number of documents dropped."""
+def find_urls(tables: Sequence[Table], found: Path, *, config: Url, memory: int, known: int = 0) -> int:
+    """Write `found/url-<part>.parquet` (CHANGE rows: stage `url`, reason `duplicate_url`). Returns the number of documents dropped.
+    The first `known` rows are of earlier corpora: they stay, and no other document of their URLs does."""
     total = sum(pq.read_metadata(table.judged).num_rows for table in tables)
     parts = max(1, -(-total * _ROW_BYTES // (memory // 2)))
     changes = Changes(found)
-    return sum(_find(tables, found, changes, config, part, parts) for part in range(parts))
+    return sum(_find(tables, found, changes, config, part, parts, known) for part in range(parts))
 
 
-def _find(tables: Sequence[Table], found: Path, changes: Changes, config: Url, part: int, parts: int) -> int:
+def _find(tables: Sequence[Table], found: Path, changes: Changes, config: Url, part: int, parts: int, known: int) -> int:
     columns = ["url", "kind", *(["created"] if config.keep == "newest" else ["text"] if config.keep == "longest" else [])]
     held = [np.empty(0, _RECORD)]
     for first, stand, batch in standing(tables, changes, columns):
@@ -62,16 +63,19 @@ def _find(tables: Sequence[Table], found: Path, changes: Changes, config: Url, p
             records["order"] = -pc.fill_null(pc.binary_length(chosen.column("text")), 0).to_numpy(zero_copy_only=False)
         else:
             records["order"] = 0
+        records["order"][records["row"] < known] = np.iinfo(np.int64).min
         held.append(records[records["low"] % np.uint64(parts) == part])
     told = np.concatenate(held)
     told = told[np.lexsort((told["row"], told["order"], told["high"], told["low"]))]
     opens = np.ones(len(told), bool)
     opens[1:] = (told["low"][1:] != told["low"][:-1]) | (told["high"][1:] != told["high"][:-1])
     survivors = told["row"][np.maximum.accumulate(np.where(opens, np.arange(len(told)), 0))]
-    gone = np.flatnonzero(survivors != told["row"])
+    gone = np.flatnonzero((survivors != told["row"]) & (told["row"] >= known))
     gone = gone[np.argsort(told["row"][gone])]
     kept, inverse = np.unique(survivors[gone], return_inverse=True)
     ids = ids_of(tables, kept, changes)
     evidence = [orjson.dumps({"duplicate_of": ids[number]}).decode() for number in inverse.tolist()]  # what is dropped alone
-    write_drops(found / f"url-{part:04d}.parquet", "url", "duplicate_url", told["row"][gone], evidence.__getitem__, changes)
+    write_drops(
+        found / f"url-{part:04d}.parquet", "url", "duplicate_url", told["row"][gone], evidence.__getitem__, changes, survivors[gone] < known
+    )
     return len(gone)

@@ -1,6 +1,7 @@
 """The data-quality report of a finished corpus: `report/index.html`, `report.json` and `report.md`.
 
     data.py      the corpus directory -> counters, sketches, examples (one streaming pass)
+    alarms.py    those -> what should be looked at before the corpus is used
     figures.py   those -> figures, which are plain data; a figure is added there and nowhere else
     html.py, charts.py, markdown.py      figures -> text
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from codedev._run import write_json, write_text
 from codedev.corpus.report import html, markdown
+from codedev.corpus.report.alarms import alarms
 from codedev.corpus.report.data import CorpusData, gather
 from codedev.corpus.report.figure import Figure
 from codedev.corpus.report.figures import FIGURES
@@ -35,11 +37,11 @@ def write_report(corpus: Path) -> Path:
 
 
 def report_data(corpus: Path) -> dict[str, Any]:
-    """What report.json holds: {format, corpus: {name, codedev, recipe_hash, seed}, figures: [figure]}. Writes nothing."""
+    """What report.json holds: {format, corpus: {name, codedev, recipe_hash, seed}, alarms: [alarm], figures: [figure]}. Writes nothing."""
     data = gather(corpus)
     return _report(data, [figure(data) for figure in FIGURES])
 
 
 def _report(data: CorpusData, figures: list[Figure]) -> dict[str, Any]:
     corpus = {"name": data.name, "codedev": data.codedev, "recipe_hash": data.recipe_hash, "seed": data.seed}
-    return {"format": FORMAT, "corpus": corpus, "figures": [asdict(figure) for figure in figures]}
+    return {"format": FORMAT, "corpus": corpus, "alarms": alarms(data), "figures": [asdict(figure) for figure in figures]}

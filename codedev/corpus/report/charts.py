@@ -35,6 +35,17 @@ def tiles(data: dict[str, Any]) -> str:
     return f'<dl class="tiles">{"".join(map(tile, data["tiles"]))}</dl>'
 
 
+def see(places: list[dict[str, Any]]) -> str:
+    """Where to look further, a line each: words that may lead to another figure, and a command."""
+
+    def line(one: dict[str, Any]) -> str:
+        words = esc(one["text"])
+        words = f'<a href="#{esc(one["figure"])}">{words}</a>' if one["figure"] else words
+        return f"<li>{words}" + (f' <code class="command">{esc(one["command"])}</code>' if one["command"] else "") + "</li>"
+
+    return f'<ul class="see">{"".join(map(line, places))}</ul>' if places else ""
+
+
 def legend(*tones: tuple[str, str]) -> str:
     """A key to the colours: (class, words)."""
     return '<ul class="legend">' + "".join(f'<li><i class="swatch {tone}"></i>{esc(words)}</li>' for tone, words in tones) + "</ul>"

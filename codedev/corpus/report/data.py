@@ -59,6 +59,28 @@ class Source(NamedTuple):
     bytes_in: int
 
 
+class Audited(NamedTuple):
+    """Sampled near-duplicates of a source, or of all ("") as the manifest's `audit` has them (near/audit.py); None: nothing was read."""
+
+    source: str
+    dropped: int
+    sampled: int
+    skipped: int  # too long
+    alike: int
+    precision: float | None
+    low: float | None  # of its 95 % interval
+    high: float | None
+    jaccard: float | None  # median
+    held: float | None  # median share of the dropped text that the survivor holds
+    least: dict[str, Any] | None  # {id, duplicate_of, jaccard, held} of the pair least alike
+
+
+class NearAudit(NamedTuple):
+    verify: float
+    together: Audited
+    sources: list[Audited]
+
+
 class Example(NamedTuple):
     """A dropped document or an unreadable record, as far as the report quotes it."""
 
@@ -116,6 +138,7 @@ class CorpusData:
     scores: dict[str, Sketch]  # lang_score and each q.* column -> values of the kept documents
     drop_examples: dict[tuple[str, str], list[Example]]  # (stage, reason)
     error_examples: dict[tuple[str, str], list[Example]]  # ("", kind)
+    near: NearAudit | None = None  # None: near-duplicates were not looked for, or not sampled
 
 
 def gather(corpus: Path) -> CorpusData:
@@ -147,9 +170,10 @@ def gather(corpus: Path) -> CorpusData:
             scores={},
             drop_examples={},
             error_examples={},
+            near=_near(manifest.get("audit", {}).get("near")),
         )
         parts = {table: [str(part["path"]) for part in manifest["parts"].get(table, [])] for table in ("documents", "dropped", "errors")}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{corpus / 'manifest.json'}: is no complete manifest ({error!r}). {_rebuild(corpus)}") from None
 
     for source, batch in _batches(corpus, parts["documents"], data, _DOCUMENT_COLUMNS):
@@ -162,6 +186,20 @@ def gather(corpus: Path) -> CorpusData:
     data.drop_examples, data.error_examples = drops.chosen(), errors.chosen()
     data.scores = dict(sorted(data.scores.items()))
     return data
+
+
+def _near(told: dict[str, Any] | None) -> NearAudit | None:
+    if not told:
+        return None
+
+    def audited(entry: dict[str, Any]) -> Audited:
+        least = entry["least"] and {"id": str(entry["least"]["id"]), "duplicate_of": str(entry["least"]["duplicate_of"])}
+        least = least and least | {name: float(entry["least"][name]) for name in ("jaccard", "held")}
+        counts = [int(entry[name]) for name in Audited._fields[1:5]]
+        shares = [None if entry[name] is None else float(entry[name]) for name in Audited._fields[5:-1]]
+        return Audited._make([str(entry.get("source", "")), *counts, *shares, least])
+
+    return NearAudit(float(told["verify"]), audited(told), [audited(entry) for entry in told["sources"]])
 
 
 def _rebuild(corpus: Path) -> str:

@@ -1,6 +1,7 @@
 """What a figure is: plain data that html.py, markdown.py and JSON show each in its own way.
 
-`data` by kind; every kind may also hold a `table` and, in place of everything, `empty`: why there is nothing to show.
+`data` by kind; every kind may also hold a `table`, `see`: [{text, command, figure}] (where to look further: a command, another figure's
+id, or null) and, in place of everything, `empty`: why there is nothing to show.
 
     tiles      tiles: [{label, value, unit, note, tone}]
     table      table: {caption, columns: [{title, unit}], rows: [[value]]}

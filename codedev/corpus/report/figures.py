@@ -15,6 +15,7 @@ import orjson
 from codedev.corpus.report.checks import checks
 from codedev.corpus.report.data import CorpusData, Example, Lengths, StageCounts
 from codedev.corpus.report.figure import Figure, table
+from codedev.corpus.report.near import near_duplicates
 from codedev.corpus.report.panels import panel
 from codedev.corpus.report.sketch import TopSums
 from codedev.corpus.report.text import NONE, clip, count, counted, evidence, neutral, ratio, share, size
@@ -328,6 +329,7 @@ FIGURES: list[Callable[[CorpusData], Figure]] = [
     headline,
     waterfall,
     drop_reasons,
+    near_duplicates,
     errors,
     composition,
     languages,

@@ -34,6 +34,8 @@ def render(report: dict[str, Any], figures: list[Figure]) -> str:
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     corpus = report["corpus"]
     links = "".join(f'<li><a href="#{figure.id}">{esc(figure.title)}</a></li>' for figure in figures)
+    if report["alarms"]:
+        links = f'<li><a href="#alarms">Alarms ({len(report["alarms"])})</a></li>{links}'
     facts = f"codedev {esc(corpus['codedev'])} · recipe <code>{esc(corpus['recipe_hash'])}</code> · seed {esc(corpus['seed'])}"
     return f"""<!doctype html>
 <html lang="en">
@@ -58,7 +60,7 @@ def render(report: dict[str, Any], figures: list[Figure]) -> str:
 <h1>{esc(corpus["name"])}</h1>
 <p class="facts">{facts}</p>
 </header>
-{"".join(_section(figure) for figure in figures)}
+{_alarms(report["alarms"])}{"".join(_section(figure) for figure in figures)}
 <footer><p>The same figures, as data: <code>report.json</code>; as tables: <code>report.md</code>.</p></footer>
 </main>
 <script>{script}</script>
@@ -74,8 +76,18 @@ def _section(figure: Figure) -> str:
         body = _RENDER[figure.kind](figure.data)
         if "table" in figure.data:
             body += charts.table(figure.data["table"])
+        body += charts.see(figure.data.get("see", []))
     head = f'<h2 id="{figure.id}-title">{esc(figure.title)}</h2><p class="guide">{esc(figure.guide)}</p>'
     return f'<section class="figure" id="{figure.id}" aria-labelledby="{figure.id}-title">{head}{body}</section>\n'
+
+
+def _alarms(alarms: list[dict[str, Any]]) -> str:
+    """What is wrong with the corpus, above all figures; nothing where nothing is."""
+    if not alarms:
+        return ""
+    listed = "".join(f'<li>{esc(alarm["said"])} <code class="command">{esc(alarm["look"])}</code></li>' for alarm in alarms)
+    head = f'<h2 id="alarms-title">{len(alarms)} {"alarm" if len(alarms) == 1 else "alarms"}</h2>'
+    return f'<section class="alarms" id="alarms" aria-labelledby="alarms-title">{head}<ul>{listed}</ul></section>\n'
 
 
 def _hash(inline: str) -> str:

@@ -17,6 +17,8 @@ def render(report: dict[str, Any], figures: list[Figure]) -> str:
     corpus = report["corpus"]
     lines = [f"# Corpus report: {_text(corpus['name'])}", ""]
     lines += [f"codedev {_text(corpus['codedev'])} · recipe {_text(corpus['recipe_hash'])} · seed {corpus['seed']}", ""]
+    if report["alarms"]:
+        lines += ["## Alarms", "", *(f"- **{_text(alarm['said'])}** See: {_code(alarm['look'])}" for alarm in report["alarms"]), ""]
     for figure in figures:
         lines += [f"## {figure.title}", "", figure.guide, ""]
         if "empty" in figure.data:
@@ -25,12 +27,24 @@ def render(report: dict[str, Any], figures: list[Figure]) -> str:
             lines += _RENDER[figure.kind](figure.data)
             if "table" in figure.data and figure.kind != "table":
                 lines += _data_table(figure.data)
+            if "see" in figure.data:
+                lines += [*(f"- {_seen(one)}" for one in figure.data["see"]), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _text(value: Any) -> str:
     """`value` as literal text in one line: Markdown's and HTML's own characters are escaped."""
     return _SYNTAX.sub(lambda match: f"\\{match[0]}", " ".join(neutral(str(value)).split()))
+
+
+def _code(command: str) -> str:
+    """A command in a line of its own type; where it holds a backtick itself, as literal text."""
+    told = " ".join(neutral(command).split())
+    return _text(told) if "`" in told else f"`{told}`"
+
+
+def _seen(one: dict[str, Any]) -> str:
+    return _text(one["text"]) + (f" {_code(one['command'])}" if one["command"] else "")
 
 
 def _table(heads: Iterable[tuple[str, str]], rows: Iterable[Iterable[Any]]) -> list[str]:
