@@ -18,7 +18,10 @@ from codedev._errors import InputError
 from codedev.corpus import recipe as recipes
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.build import build
-from codedev.kernels.bands import band_keys, pairs, repeated
+from codedev.corpus.near.external import sorted_blocks
+from codedev.corpus.near.prefer import check_keep
+from codedev.corpus.standing import share_out
+from codedev.kernels.bands import alike, band_keys, ends_of_last, low_bits, mark, marked, pairs, places, repeated
 from codedev.kernels.overlap import jaccard
 from codedev.kernels.shingles import shingle_hashes
 
@@ -243,8 +246,18 @@ def test_pairs_are_linear_and_those_of_the_first_and_the_last() -> None:
         mine = ranks[keys == key].tolist()
         for i, later in enumerate(mine):
             expected |= {(later, earlier) for earlier in [*mine[: min(i, 8)], *mine[max(i - 8, 0) : i]]}
-    found = pairs(keys, ranks, 8)
-    assert [(int(pair >> np.uint64(32)), int(pair & np.uint64(0xFFFFFFFF))) for pair in found] == sorted(expected)
+    found = np.concatenate([some.copy() for some in pairs(keys, ranks, 8)])
+    assert sorted({(int(pair >> np.uint64(32)), int(pair & np.uint64(0xFFFFFFFF))) for pair in found}) == sorted(expected)
+    # In pieces of any size, each led by what it needs of those before it.
+    for size in (1, 7, 100, 1000):
+        told, held, held_ranks = [], keys[:0], ranks[:0]
+        for low in range(0, len(keys), size):
+            led = ends_of_last(held, 8)
+            assert len(led) <= 16
+            held = np.concatenate([held[led], keys[low : low + size]])
+            held_ranks = np.concatenate([held_ranks[led], ranks[low : low + size]])
+            told += [some.copy() for some in pairs(held, held_ranks, 8, len(led))]
+        assert np.concatenate(told).tolist() == found.tolist()
     assert (repeated(keys) == np.array([(keys == key).sum() > 1 for key in keys])).all()
     assert not repeated(np.arange(10_000, dtype=np.uint64) << np.uint64(40)).any()
 
@@ -259,3 +272,77 @@ def test_bands_agree_where_their_rows_do() -> None:
     salted = band_keys(sketch[[0, 0]], 14, 8, np.array([0, 1], np.uint64))
     assert not (salted[0] == salted[1]).any()
     assert len(np.unique(band_keys(np.zeros((1, 112), np.uint32), 14, 8, np.zeros(1, np.uint64)))) == 14  # a band is no other band
+
+
+@pytest.mark.parametrize("coordinates", [1, 5, 40, 63, 64, 112, 130])
+def test_bits_agree_as_those_of_like_documents_do(coordinates: int) -> None:
+    """Of pairs of similarity 0.8, 99 of 100 pass; of pairs that have nothing in common, few once there are 40 coordinates."""
+    rng = np.random.default_rng(coordinates)
+    sketches = rng.integers(0, 1 << 32, (2000, 2, coordinates), np.uint32)
+    same = rng.random((2000, coordinates)) < 0.8
+    sketches[:, 1][same] = sketches[:, 0][same]
+    bits = low_bits(np.concatenate([sketches[:, 0], sketches[:, 1], rng.integers(0, 1 << 32, (2000, coordinates), np.uint32)]))
+    used = min(coordinates, bits.shape[1] * 64)
+    assert bits.shape == (6000, max(1, coordinates // 64))
+    shown = (bits[:, :, None] >> np.arange(63, -1, -1, dtype=np.uint64) & np.uint64(1)).reshape(6000, -1)
+    if coordinates < 64:
+        assert not shown[:, : 64 - used].any()
+        shown = shown[:, 64 - used :]
+    expected = (np.concatenate([sketches[:, 0], sketches[:, 1]]).astype(np.uint64) * np.uint64(0x9E3779B1) >> np.uint64(31)) & np.uint64(1)
+    assert (shown[:4000] == expected[:, :used]).all()
+    assert (shown[:2000] == shown[2000:4000]).mean() == pytest.approx(0.9, abs=0.02)  # (1 + s) / 2
+    first = np.arange(2000, dtype=np.uint64)
+    like = alike(bits, (first << np.uint64(32)) | (first + np.uint64(2000)), 0.8, coordinates)
+    unlike = alike(bits, (first << np.uint64(32)) | (first + np.uint64(4000)), 0.8, coordinates)
+    assert like.mean() > 0.985
+    assert coordinates < 40 or unlike.mean() < 0.15
+
+
+def test_places_of_marked_rows() -> None:
+    rows = np.sort(np.random.default_rng(0).permutation(5000)[:700])
+    marks, before = np.zeros(80, np.uint64), np.empty(80, np.uint32)
+    mark(marks, np.concatenate([rows, rows[::3]]))
+    assert marked(marks, before, np.empty(0, np.uint32)) == 700
+    out = np.empty(700, np.uint32)
+    marked(marks, before, out)
+    assert (out == rows).all()
+    at = np.empty(700, np.int64)
+    places(marks, before, rows, at)
+    assert (at == np.arange(700)).all()
+
+
+@pytest.mark.parametrize("budget", [48, 1000, 20_000, 1 << 20])
+def test_blocks_in_order(tmp_path: Path, budget: int) -> None:
+    """Also where one key is most of the records, and where one record is."""
+    kind = np.dtype([("key", "<u8"), ("rank", "<u4")])
+    rng = np.random.default_rng(budget)
+    records = np.empty(4000, kind)
+    records["key"], records["rank"] = rng.integers(0, 1 << 64, 4000, np.uint64), rng.permutation(4000)
+    records["key"][rng.random(4000) < 0.7] = 5
+    records[3000:3100] = records[0]
+    records.tofile(tmp_path / "records")
+    blocks = list(sorted_blocks(tmp_path / "records", kind, budget))
+    assert np.concatenate(blocks).tolist() == sorted(records.tolist())
+    assert sum(block.nbytes > max(budget, 1300) for block in blocks) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_shared_out_over_as_many_files_as_a_byte_counts(tmp_path: Path) -> None:
+    records = np.arange(10_000, dtype=np.uint32)
+    files = [(tmp_path / f"{number:03d}").open("wb") for number in range(256)]
+    share_out(records, (records % 256).astype(np.uint8), files)
+    for number, file in enumerate(files):
+        file.close()
+        assert np.fromfile(file.name, np.uint32).tolist() == list(range(number, 10_000, 256))
+
+
+def test_what_is_kept_is_checked_before_anything_is_read() -> None:
+    columns = pa.schema([("q.x", pa.float32()), ("created", pa.timestamp("us")), ("text", pa.large_string()), ("licence", pa.string())])
+    check_keep(columns, ["newest", "-q.x", "licence"])
+    for wrong, message in (
+        ("q.y", "no column 'q.y'.*one of q.x"),
+        ("-text", "'text' holds no figures"),
+        ("longest", "no column 'q.chars'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_keep(columns, [wrong])

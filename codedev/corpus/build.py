@@ -35,6 +35,7 @@ from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
 from codedev.corpus.standing import Table
 from codedev.corpus.unit import Context, Unit, barriers, cuts, filters, poisoned_path, score_key, scoring_stages
+from codedev.corpus.unit import tables as unit_tables
 from codedev.corpus.write import PARTS, Placed, part_facts, write_unit
 from codedev.kernels import warm
 
@@ -62,6 +63,10 @@ def build(
     with locked(out):
         sweep(out)
         context = Context(_located(recipe, base.resolve()), base.resolve(), out)
+        if recipe.dedup.minhash and recipe.dedup.minhash.keep:
+            from codedev.corpus.near.prefer import check_keep
+
+            check_keep(unit_tables(context.recipe).scored, recipe.dedup.minhash.keep)  # not after hours of reading
         events = Events(out)
         plan = make_plan(context, context.work / "plan.jsonl", progress)
         identity = {"plan": plan.hash, "recipe": content_key(_content(recipe)), "known": known_key(parts_of(recipe, context.base, out))}

@@ -74,15 +74,15 @@ def dedup_files(
     manifest = build(recipe, base, corpus, workers=workers, memory=memory, progress=progress, isolated=True)
     of_file = _dropped(corpus)
     read = lru_cache(4)(_lost)  # the rows of many small files lie in one part
-    sources = {path.relative_to(base).as_posix(): name for name, path in files.items()}
+    name_of = {path.relative_to(base).as_posix(): name for name, path in files.items()}
     copied: dict[str, dict[str, Any]] = {}
     reasons: Counter[str] = Counter()
     with atomic_write(out / "duplicates.parquet") as temporary, pq.ParquetWriter(temporary, LOST, compression="zstd") as writer:
         held: list[pa.Table] = []
-        for number, source in enumerate(sorted(sources)):
+        for number, origin in enumerate(sorted(name_of)):
             progress("write", number, len(files))
-            lost = _of_file([read(part) for part in of_file.get(source, [])], source)
-            name = sources[source]
+            lost = _of_file([read(part) for part in of_file.get(origin, [])], origin)
+            name = name_of[origin]
             rows = lost.column("row").to_numpy()
             copied[name] = {"file": str(files[name]), "out": str(out / name), **_copy(files[name], out / name, rows)}
             reasons.update(lost.column("reason").to_pylist())

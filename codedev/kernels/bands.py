@@ -6,12 +6,14 @@ Jaccard similarity s with probability 1 - (1 - s^r)^b (Leskovec, Rajaraman, Ullm
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numba
 import numpy as np
 
 _U8, _U32, _U64, _I64, _F32 = numba.uint8[::1], numba.uint32[::1], numba.uint64[::1], numba.int64[::1], numba.float32[::1]
+_MAPPED, _MAPPED2 = (numba.types.Array(numba.uint64, dimensions, "C", readonly=True) for dimensions in (1, 2))
 
 
 @numba.njit(numba.void(numba.uint32[:, ::1], numba.int64, numba.uint64[::1], numba.uint64[:, ::1]), nogil=True, cache=True)
@@ -38,16 +40,15 @@ def _low_bits(sketches: Any, out: Any) -> None:
     for i in range(len(sketches)):
         for word in range(out.shape[1]):
             value = np.uint64(0)
-            for at in range(64):
-                place = (word * 64 + at) % sketches.shape[1]
-                mixed = sketches[i, place] * np.uint32(0x9E3779B1)
+            for at in range(min(64, sketches.shape[1])):
+                mixed = np.uint32(sketches[i, word * 64 + at] * np.uint32(0x9E3779B1))  # numba multiplies in 64 bits
                 value = (value << np.uint64(1)) | np.uint64(mixed >> np.uint32(31))
             out[i, word] = value
 
 
 def low_bits(sketches: np.ndarray) -> np.ndarray:
-    """uint64[n, words]: a bit of each coordinate. Of two documents of similarity s a share (1 + s) / 2 of the bits agree (b-bit minwise
-    hashing, Li and König 2010, with b = 1)."""
+    """uint64[n, words]: a bit of each coordinate, of as many as make whole words, or of all where they are fewer than 64 (the others are
+    0). Of two documents of similarity s a share (1 + s) / 2 of the bits agree (b-bit minwise hashing, Li and König 2010, with b = 1)."""
     out = np.empty((len(sketches), max(1, sketches.shape[1] // 64)), np.uint64)
     _low_bits(np.ascontiguousarray(sketches), out)
     return out
@@ -101,24 +102,34 @@ def _pairs(keys: Any, ranks: Any, near: int, first: int, last: int, start: int, 
     return count
 
 
-def pairs(keys: np.ndarray, ranks: np.ndarray, near: int) -> np.ndarray:
-    """uint64[m] of (rank << 32 | lesser rank), sorted, each once: every document with the first `near` and the last `near` before it that
-    have its key. `keys` are sorted, `ranks` uint32 sorted within a key. Linear, however many share a key; 2^18 keys at a time."""
-    parts, size = [], 1 << 18
-    out = np.empty(2 * near * min(size, len(keys)), np.uint64)
-    for first in range(0, len(keys), size):
-        last = min(first + size, len(keys))
+def pairs(keys: np.ndarray, ranks: np.ndarray, near: int, begin: int = 0) -> Iterator[np.ndarray]:
+    """uint64[m] of (rank << 32 | lesser rank), 2^16 keys at a time: every document from `begin` on with the first `near` and the last
+    `near` before it that have its key. `keys` are sorted, `ranks` uint32 sorted within a key. Linear, however many share a key. A pair
+    comes once for each key that the two share; the array is good until the next one is asked for."""
+    out = np.empty(2 * near * min(_TURN, len(keys) - begin), np.uint64)
+    for first in range(begin, len(keys), _TURN):
+        last = min(first + _TURN, len(keys))
         start = int(np.searchsorted(keys, keys[first]))
-        parts.append(np.unique(out[: _pairs(keys, ranks, near, first, last, start, out)]))
-    return np.unique(np.concatenate(parts)) if parts else out
+        yield out[: _pairs(keys, ranks, near, first, last, start, out)]
 
 
-@numba.njit(numba.void(numba.uint64[:, ::1], _I64, _I64, numba.int64, numba.boolean[::1]), nogil=True, cache=True)
-def _alike(bits: Any, left: Any, right: Any, least: int, out: Any) -> None:
-    for i in range(len(left)):
+_TURN = 1 << 16
+
+
+def ends_of_last(keys: np.ndarray, near: int) -> np.ndarray:
+    """int64[at most 2 * near]: of sorted keys, the places of the first and the last `near` of the greatest: what `pairs` needs to go on
+    where it stopped within a key."""
+    start = int(np.searchsorted(keys, keys[-1])) if len(keys) else 0
+    return np.unique(np.r_[start : min(start + near, len(keys)), max(start, len(keys) - near) : len(keys)].astype(np.int64))
+
+
+@numba.njit(numba.void(_MAPPED2, _U64, numba.int64, numba.boolean[::1]), nogil=True, cache=True)
+def _alike(bits: Any, told: Any, least: int, out: Any) -> None:
+    for i in range(len(told)):
+        left, right = np.int64(told[i] >> np.uint64(32)), np.int64(told[i] & np.uint64(0xFFFFFFFF))
         agree: Any = 0
         for word in range(bits.shape[1]):
-            value = ~(bits[left[i], word] ^ bits[right[i], word])
+            value = ~(bits[left, word] ^ bits[right, word])
             value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))
             value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))
             value = (value + (value >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -126,14 +137,51 @@ def _alike(bits: Any, left: Any, right: Any, least: int, out: Any) -> None:
         out[i] = agree >= least
 
 
-def alike(bits: np.ndarray, left: np.ndarray, right: np.ndarray, similarity: float) -> np.ndarray:
-    """bool[m]: whether the bits of documents left[i] and right[i] agree as those of a pair of that similarity do, less three deviations."""
-    count = 64 * bits.shape[1]
+def alike(bits: np.ndarray, told: np.ndarray, similarity: float, coordinates: int) -> np.ndarray:
+    """bool[m]: whether of each pair (rank << 32 | rank) the rows of `bits`, made by `low_bits` of so many coordinates, agree as those of
+    two documents of that similarity do, less three deviations."""
+    count = min(coordinates, 64 * bits.shape[1])
     share = (1 + similarity) / 2
     least = int(count * share - 3 * (count * share * (1 - share)) ** 0.5)
-    out = np.empty(len(left), np.bool_)
-    _alike(bits, left, right, least, out)
+    out = np.empty(len(told), np.bool_)
+    _alike(bits, told, least + 64 * bits.shape[1] - count, out)  # bits that stand for nothing agree
     return out
+
+
+@numba.njit(numba.void(_U64, _I64), nogil=True, cache=True)
+def mark(marks: Any, rows: Any) -> None:
+    """Sets the bit of each row in `marks`, uint64[rows / 64 or more]."""
+    for i in range(len(rows)):
+        marks[rows[i] >> 6] |= np.uint64(1) << np.uint64(rows[i] & 63)
+
+
+@numba.njit(numba.int64(_U64, _U32, _U32), nogil=True, cache=True)
+def marked(marks: Any, before: Any, out: Any) -> int:
+    """The number of bits set; into `before`, those set before each word, and into `out` the places of as many as it has room for."""
+    count = 0
+    for word in range(len(marks)):
+        before[word] = count
+        value = marks[word]
+        at = word << 6
+        while value:
+            if value & np.uint64(1):
+                if count < len(out):
+                    out[count] = at
+                count += 1
+            value >>= np.uint64(1)
+            at += 1
+    return count
+
+
+@numba.njit(numba.void(_U64, _U32, _I64, _I64), nogil=True, cache=True)
+def places(marks: Any, before: Any, rows: Any, out: Any) -> None:
+    """How many bits are set before that of each row."""
+    for i in range(len(rows)):
+        value = marks[rows[i] >> 6] & ((np.uint64(1) << np.uint64(rows[i] & 63)) - np.uint64(1))
+        value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))
+        value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        value = (value + (value >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        out[i] = np.int64(before[rows[i] >> 6]) + np.int64((value * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @numba.njit()
@@ -150,30 +198,24 @@ def _jaccard(sets: Any, a: int, a_end: int, b: int, b_end: int) -> Any:
 _MOST_TESTS = 64  # survivors that one document is compared with
 
 
-@numba.njit(
-    numba.void(numba.types.Array(numba.uint64, 1, "C", readonly=True), _I64, _I64, _I64, numba.float64, numba.int64, _I64, _F32),
-    nogil=True,
-    cache=True,
-)
+@numba.njit(numba.void(_MAPPED, _I64, _I64, _I64, numba.float64, numba.int64, _U32, _F32), nogil=True, cache=True)
 def decide(sets: Any, bounds: Any, later: Any, earlier: Any, least: float, fewest: int, survivor: Any, jaccard: Any) -> None:
     """For documents in order of preference: the surviving document that each is most like, or itself where none is as like as `least`.
 
-    Document i's sorted distinct shingles are sets[bounds[i]:bounds[i + 1]]. The pairs (later[k], earlier[k]) are sorted by `later`. Who was
-    dropped stands for its survivor: a document is only ever compared with one that stays, so that a chain of resemblance drops nothing.
+    Document i's sorted distinct shingles are sets[bounds[i]:bounds[i + 1]]. The pairs (later[k], earlier[k]) are sorted by the preference
+    of `later`; they may come in turns, all pairs of one later document in one. Before the first, survivor[i] = i. Who was dropped stands
+    for its survivor: a document is only ever compared with one that stays, so that a chain of resemblance drops nothing.
     Documents of less than `fewest` shingles stay: of so little text no share says that it is the same.
     """
     tested = np.empty(_MOST_TESTS, np.int64)
     best = np.int64(-1)
-    for i in range(len(survivor)):
-        survivor[i] = i
-        jaccard[i] = 1
     at = 0
     while at < len(later):
         document, count, best = later[at], 0, np.int64(-1)
         highest = 0.0
         size = bounds[document + 1] - bounds[document]
         while at < len(later) and later[at] == document:
-            other = survivor[earlier[at]]
+            other = np.int64(survivor[earlier[at]])
             at += 1
             known = False
             for k in range(count):
