@@ -185,8 +185,7 @@ class Quality(Model):
                 raise ValueError(f"by_language.{language}: there is no filter '{name}' above")
             if fixed := {"languages", *_LINE_RULES} & {*keys} or {*keys} - {*type(base).model_fields}:
                 raise ValueError(f"by_language.{language}.{name}: '{min(fixed)}' is no bound")
-            given = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
-            changed[name] = type(base).model_validate({**base.model_dump(), **given})
+            changed[name] = type(base).model_validate({**base.model_dump(), **keys})
         return self.model_copy(update=changed)
 
 

@@ -2,7 +2,7 @@
 
     q.chars q.words q.lines     every document: characters; words, by the recipe's definition in prose that is segmented, else by
                                 `str.split`; lines that are not blank
-    q.code.*                    code
+    q.code.*                    code; q.code.visible and visible_chars HTML alone
     q.gopher.* and the rest     prose
 
 A column is null where its family does not apply to the document's kind, q.code.comments where a
@@ -21,13 +21,14 @@ import pyarrow.compute as pc
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.language import is_among
+from codedev.corpus.quality import bylanguage
 from codedev.corpus.recipe import C4, FAMILIES, Code, Gopher, Quality
 from codedev.corpus.stage import Stage
+from codedev.kernels import linecount, literals, marks, segment, textstats, words
 from codedev.kernels import lines as line_kernel
-from codedev.kernels import marks, segment, textstats, words
 from codedev.kernels.repetition import NGRAM_COLUMNS
 
-VERSION = 3
+VERSION = 4
 DEFAULT = Quality(gopher=Gopher(), code=Code())
 
 # Written without spaces between words: their own segmentation, whatever the recipe's definition (kernels/words.py).
@@ -53,6 +54,10 @@ _STYLES = {
 _STYLES["semicolon"] += " Common_Lisp Emacs_Lisp"
 _STYLES["ml"] += " Standard_ML"
 
+# Whose strings stand between backticks too, between three quotes too.
+_BACKTICK = "JavaScript TypeScript JSX TSX Go Vue Svelte".split()
+_TRIPLE = "Python Cython Kotlin Scala Swift Java Groovy Julia Elixir TOML Starlark C# F# Nim Dart".split()
+
 _INTEGERS = frozenset({"q.chars", "q.words", "q.lines", "q.gopher.words"})
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "gopher": ("words", "mean_word_length", "symbol_ratio", "bullet_lines", "ellipsis_lines", "alpha_words", "stop_words"),
@@ -64,7 +69,10 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "refinedweb": ("flagged_words",),
     "maths": ("share", "commands"),
     "compression": ("ratio",),
-    "code": ("max_line", "mean_line", "alnum", "alpha", "comments", "encoded", "encoded_run"),
+    "code": (
+        "max_line", "mean_line", "alnum", "alpha", "comments", "encoded", "encoded_run", "fertility", "max_string",
+        "visible", "visible_chars",
+    ),
 }  # fmt: skip
 
 
@@ -87,7 +95,8 @@ def version(quality: Quality) -> str:
     """What the columns, and a rewritten text, depend on: bounds are no part of it."""
     c4 = quality.c4
     lines = [*_line_rules(c4).items(), ("rewrite", c4.rewrite, c4.languages)] if c4 else []
-    return f"{VERSION}:{quality.words}:{','.join(families(quality))}:{lines}"
+    stops = bylanguage.stop_words_of(quality)
+    return f"{VERSION}:{quality.words}:{','.join(families(quality))}:{lines}{f':{stops}' if stops else ''}"
 
 
 def scoring(quality: Quality) -> Stage:
@@ -115,8 +124,8 @@ def scoring(quality: Quality) -> Stage:
                 segmented = None
         buffers = text_buffers(text)
         if "fineweb" in asked:
-            segmented = _segmented(batch, text, quality, prose, ngrams=False) if segmented is None else segmented
-            _add(found, _from_segments(segmented), ["fineweb"])
+            segmented = _recounted(batch, text, quality, prose) if segmented is None else segmented
+            _add(found, _of_lines(segmented), ["fineweb"])
         if "refinedweb" in asked:
             stats = _named(line_kernel.COLUMNS, line_kernel.line_stats(*buffers, wanted=prose))
             found["q.refinedweb.flagged_words"] = _share(stats["flagged_words"], stats["words"])
@@ -172,11 +181,29 @@ def _base(
             found[f"q.code.{name}"] = _share(stats[column], stats["chars"])
         found["q.code.comments"][styles == 0] = np.nan
         found["q.code.encoded_run"] = stats["max_encoded"]
+        quotes, html = _quotes(batch)
+        counted = _named(literals.COLUMNS, literals.literal_stats(*buffers, code, quotes, html))
+        found["q.code.fertility"] = _share(stats["chars"], counted["tokens"])
+        found["q.code.max_string"] = counted["max_string"]
+        found["q.code.visible_chars"] = np.where(html, counted["visible"], np.nan)
+        found["q.code.visible"] = np.where(html, _share(counted["visible"], stats["chars"]), np.nan)
 
 
 def _styles(batch: pa.RecordBatch) -> np.ndarray:
-    """uint8[rows]: the comment style of each document's programming language. A Python loop over the distinct languages alone."""
-    styles = {name.replace("_", " "): list(textstats.STYLES).index(style) for style, names in _STYLES.items() for name in names.split()}
+    """uint8[rows]: the comment style of each document's programming language."""
+    return _by_name(
+        batch, {name.replace("_", " "): list(textstats.STYLES).index(style) for style, names in _STYLES.items() for name in names.split()}
+    )
+
+
+def _quotes(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8[rows] of quotes beside the two of one character, bool[rows] is HTML)."""
+    quotes = _by_name(batch, dict.fromkeys(_BACKTICK, literals.BACKTICK) | dict.fromkeys(_TRIPLE, literals.TRIPLE))
+    return quotes, _by_name(batch, {"HTML": 1}).astype(bool)
+
+
+def _by_name(batch: pa.RecordBatch, styles: dict[str, int]) -> np.ndarray:
+    """uint8[rows]: the number of each document's programming language, 0 for others. A Python loop over the distinct languages alone."""
     encoded = batch.column("lang").cast(pa.string()).dictionary_encode()
     table = np.array([*(styles.get(name, 0) for name in encoded.dictionary.to_pylist()), 0], np.uint8)
     indices = encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)
@@ -185,10 +212,28 @@ def _styles(batch: pa.RecordBatch) -> np.ndarray:
 
 
 def _segmented(batch: pa.RecordBatch, text: pa.Array, quality: Quality, prose: np.ndarray, *, ngrams: bool) -> dict[str, np.ndarray]:
+    definitions = _definitions(batch, quality, prose)
+    lists, rows = bylanguage.stop_lists(batch.column("lang").cast(pa.string()), quality)
+    return _named(segment.COLUMNS, segment.segment_stats(*text_buffers(text), definitions, ngrams=ngrams, stop_words=lists, stop_list=rows))
+
+
+def _recounted(batch: pa.RecordBatch, text: pa.Array, quality: Quality, prose: np.ndarray) -> dict[str, np.ndarray]:
+    """Of those columns the ones that FineWeb's rules and `_base` need."""
+    definitions, buffers = _definitions(batch, quality, prose), text_buffers(text)
+    spaced = definitions == words.DEFINITIONS.index("whitespace")
+    counted = _named(linecount.COLUMNS, linecount.line_counts(*buffers, spaced))
+    if (rest := np.where(spaced, segment.SKIP, definitions)).max(initial=segment.SKIP) > segment.SKIP:
+        others = _named(segment.COLUMNS, segment.segment_stats(*buffers, rest, ngrams=False))
+        counted = {name: values + others[name] for name, values in counted.items()}
+    return counted
+
+
+def _definitions(batch: pa.RecordBatch, quality: Quality, prose: np.ndarray) -> np.ndarray:
+    """int8[rows]: what a word is, an index of words.DEFINITIONS; SKIP beyond prose."""
     definitions = np.full(batch.num_rows, words.DEFINITIONS.index(quality.words), np.int8)
     definitions[_true(is_among(batch.column("lang").cast(pa.string()), UNSPACED))] = words.DEFINITIONS.index("scripts")
     definitions[~prose] = segment.SKIP
-    return _named(segment.COLUMNS, segment.segment_stats(*text_buffers(text), definitions, ngrams=ngrams))
+    return definitions
 
 
 def _from_segments(stats: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -202,14 +247,19 @@ def _from_segments(stats: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "q.gopher.stop_words": stats["stop_words"],
         "q.repetition.dup_lines": _share(stats["dup_lines"], stats["lines"]),
         "q.repetition.dup_paragraphs": _share(stats["dup_paragraphs"], stats["paragraphs"]),
+    }
+    for name in ("dup_line_chars", "dup_paragraph_chars", *NGRAM_COLUMNS):
+        found[f"q.repetition.{name}"] = _share(stats[name], stats["chars"])
+    return found
+
+
+def _of_lines(stats: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
         "q.fineweb.terminal_lines": _share(stats["terminal_lines"], stats["full_lines"]),
         "q.fineweb.short_lines": _share(stats["short_lines"], stats["full_lines"]),
         "q.fineweb.dup_line_chars": _share(stats["dup_full_line_chars"], stats["chars"] - stats["newlines"]),
         "q.fineweb.newlines_per_word": _share(stats["newlines"], stats["words"]),
     }
-    for name in ("dup_line_chars", "dup_paragraph_chars", *NGRAM_COLUMNS):
-        found[f"q.repetition.{name}"] = _share(stats[name], stats["chars"])
-    return found
 
 
 def _add(found: dict[str, np.ndarray], computed: dict[str, np.ndarray], chosen: list[str]) -> None:
@@ -237,9 +287,9 @@ def _c4(text: pa.Array, config: C4, chosen: np.ndarray, found: dict[str, np.ndar
     the filter drops it, and shows it."""
     data, offsets = text_buffers(text)
     if config.rewrite:
-        kept, bounds, raw = line_kernel.kept_lines(data, offsets, **_line_rules(config), wanted=chosen)
+        kept, bounds, raw = line_kernel.kept_lines(data, offsets, **_line_rules(config), flagged=False, wanted=chosen)
     else:
-        raw = line_kernel.line_stats(data, offsets, **_line_rules(config), wanted=chosen)
+        raw = line_kernel.line_stats(data, offsets, **_line_rules(config), flagged=False, wanted=chosen)
     stats = _named(line_kernel.COLUMNS, raw)
     for name in _COLUMNS["c4"]:
         is_share = name.endswith("_lines") and name not in ("lorem_ipsum_lines", "curly_bracket_lines")

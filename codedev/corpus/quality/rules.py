@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.language import is_among
+from codedev.corpus.quality import bylanguage
 from codedev.corpus.quality.columns import families
 from codedev.corpus.recipe import C4, Code, Compression, FineWeb, Gopher, Maths, Quality, RefinedWeb, Repetition
 from codedev.corpus.stage import Filter, Rule, rule_filter, verdict
@@ -34,17 +36,24 @@ def code_filter(config: Code) -> Filter:
 
 
 def _by_language(family: str, quality: Quality) -> Filter:
-    own = [language for language, keys in quality.by_language.items() if family in keys]
-    judge = _of(family, getattr(quality, family))
-    for language in own:
-        judge = _either(language, _of(family, getattr(quality.of_language(language), family)), judge)
-    return judge
+    """A judge a language, made when a batch first holds it: a table of 1900 languages costs nothing before."""
+    own = bylanguage.languages(quality, family)
+    judges: dict[str | None, Filter] = {None: _of(family, getattr(quality, family))}
+    if not own:
+        return judges[None]
 
-
-def _either(language: str, its: Filter, others: Filter) -> Filter:
     def judge(batch: pa.RecordBatch) -> pa.Array:
-        mine = pc.fill_null(is_among(batch.column("lang").cast(pa.string()), [language]), False)
-        return pc.if_else(mine, verdict(its, batch), verdict(others, batch))
+        found, rows = bylanguage.groups(batch.column("lang").cast(pa.string()), own)
+        # Scores alone: to take rows of a language would copy their texts.
+        scores = batch.select([name for name in batch.schema.names if name in ("kind", "lang") or name.startswith("q.")])
+        said, order = [], []
+        for number, language in enumerate(found):
+            if language not in judges:
+                judges[language] = _of(family, getattr(quality.of_language(str(language)), family))
+            mine = np.flatnonzero(rows == number)
+            said.append(verdict(judges[language], scores if len(mine) == len(rows) else scores.take(pa.array(mine))))
+            order.append(mine)
+        return pa.concat_arrays(said).take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
 
     return judge
 
@@ -118,6 +127,12 @@ def _code(config: Code) -> list[Rule]:
         Rule("q.code.comments", config.min_comments, config.max_comments, "few_comments", "many_comments"),
         Rule("q.code.encoded", None, config.max_encoded, too_high="encoded"),
         Rule("q.code.encoded_run", None, config.max_encoded_run, too_high="encoded_run"),
+        Rule("q.code.fertility", config.min_fertility, config.max_fertility, "low_fertility", "high_fertility"),
+        Rule("q.code.max_string", None, config.max_string, too_high="long_string"),
+        Rule("q.code.visible", config.min_visible, None, too_low="little_visible"),
+        Rule("q.code.visible_chars", config.min_visible_chars, None, too_low="little_visible"),
+        Rule("q.chars", config.min_chars, config.max_chars, "too_small", "too_large"),
+        Rule("q.lines", None, config.max_lines, too_high="too_many_lines"),
     ]
 
 
