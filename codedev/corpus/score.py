@@ -37,7 +37,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     paths = [stem.with_suffix(suffix) for suffix in (".parquet", ".dropped.parquet", ".errors.parquet")]
     with (
         guard.limits(config, poisoned_path(context, key)),
-        PartWriter(paths[0], tables(context.recipe).scored) as documents,
+        PartWriter(paths[0], tables(context.recipe).scored, passing=True) as documents,
         PartWriter(paths[1], DROPPED) as dropped,
         PartWriter(paths[2], ERROR) as errors,
     ):

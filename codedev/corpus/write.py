@@ -6,7 +6,6 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,17 +58,15 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
     scored = context.work / "scored" / placed.scored
     kept_facts = Counter(text_bytes=0, unknown_licence=0)
 
-    def documents() -> Iterator[pa.RecordBatch]:
-        for batch, verdicts in _decided(context, placed, changes, sizes):
-            if CUTS.name in schemas.documents.names:
-                batch = cut(batch, verdicts["reason"])
-            stays = pc.is_null(verdicts["reason"])
-            if index:
-                index.add(index_batch(batch, index.schema).filter(stays))
-            kept = batch.select(schemas.documents.names).filter(stays)
-            kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
-            kept_facts["unknown_licence"] += kept.column("licence").null_count
-            yield kept
+    def kept_of(batch: pa.RecordBatch, reasons: pa.Array, stays: pa.Array) -> pa.RecordBatch:
+        if CUTS.name in schemas.documents.names:
+            batch = cut(batch, reasons)
+        if index:
+            index.add(index_batch(batch, index.schema).filter(stays))
+        kept = batch.select(schemas.documents.names).filter(stays)
+        kept_facts["text_bytes"] += pc.sum(pc.binary_length(kept.column("text"))).as_py() or 0
+        kept_facts["unknown_licence"] += kept.column("licence").null_count
+        return kept
 
     row = placed.first_row
 
@@ -86,20 +83,27 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
             nulls = [pa.nulls(batch.num_rows, field.type) for field in schemas.dropped if field.name not in batch.schema.names]
             yield pa.RecordBatch.from_arrays([*batch.columns, *nulls], schema=schemas.dropped)
 
-    def dropped() -> Iterator[pa.RecordBatch]:
-        for batch, verdicts in _decided(context, placed, changes, sizes):
-            columns = {name: batch.column(name) for name in batch.schema.names} | verdicts
-            columns |= {name: verdicts[name].dictionary_encode() for name in ("stage", "reason")}
-            columns[CUTS.name] = pa.nulls(batch.num_rows, CUTS.type)
-            gone = pc.is_valid(verdicts["reason"])
-            yield pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in schemas.dropped.names], schema=schemas.dropped)
+    def gone_of(batch: pa.RecordBatch, verdicts: dict[str, pa.Array], gone: pa.Array) -> pa.RecordBatch:
+        columns = {name: batch.column(name) for name in batch.schema.names} | verdicts
+        columns |= {name: verdicts[name].dictionary_encode() for name in ("stage", "reason")}
+        columns[CUTS.name] = pa.nulls(batch.num_rows, CUTS.type)
+        return pa.RecordBatch.from_arrays([columns[name].filter(gone) for name in schemas.dropped.names], schema=schemas.dropped)
 
-    with PartWriter(paths["index"], index_schema(context.recipe)) if context.recipe.dedup.index else contextlib.nullcontext() as index:
-        kept_rows = write_part(paths["documents"], documents(), schemas.documents)
+    with (
+        PartWriter(paths["documents"], schemas.documents) as documents,
+        PartWriter(paths["dropped"], schemas.dropped) as dropped,
+        PartWriter(paths["index"], index_schema(context.recipe)) if context.recipe.dedup.index else contextlib.nullcontext() as index,
+    ):
+        for batch in unread():
+            dropped.add(batch)
+        for batch, verdicts in _decided(context, placed, changes, sizes):
+            stays = pc.is_null(verdicts["reason"])
+            documents.add(kept_of(batch, verdicts["reason"], stays))
+            dropped.add(gone_of(batch, verdicts, pc.invert(stays)))
     rows = {
-        "documents": kept_rows,
+        "documents": documents.rows,
         "index": index.rows if index else 0,
-        "dropped": write_part(paths["dropped"], chain(unread(), dropped()), schemas.dropped),
+        "dropped": dropped.rows,
         "errors": write_part(paths["errors"], read_part(scored.with_suffix(".errors.parquet")), ERROR),
     }
     facts = {"key": key, "rows": rows, **kept_facts, "counts": counts, "renamed": renamed}

@@ -47,11 +47,13 @@ _TEXT = np.frombuffer("".join(_PHRASES).encode(), np.uint8)
 _STARTS = np.cumsum([0, *map(len, _PHRASES)])
 _LOREM, _JAVASCRIPT, _POLICIES, _CALLS = 0, 1, 2, 2 + len(_POLICY)
 _COUNTERS, _END = _CALLS + 4, len(_PHRASES)
-# By a phrase's first letter its second one: the phrases that C4 looks for have six beginnings. 1 for a curly bracket.
+# By a phrase's first letter its second one: the phrases that C4 looks for have six beginnings.
 _SECOND = np.zeros(256, np.uint8)
 for _pair in ("lo", "ja", "te", "pr", "co", "us"):
     _SECOND[[ord(_pair[0]), ord(_pair[0].upper())]] = ord(_pair[1])
-_SECOND[ord("{")] = 1
+# Symbols that may end a sentence are 2, blanks 0, all others 1.
+_ENDING = np.ones(256, np.uint8)
+_ENDING[[9, 32]], _ENDING[[*b".!?", _TERMINAL]] = 0, 2
 
 _SYMBOLS = numba.types.Array(numba.uint8, 1, "C")
 
@@ -85,11 +87,13 @@ def line_stats(
     max_word_length: int | None = 1000,
     javascript: bool = True,
     policy: bool = True,
+    flagged: bool = True,
     wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """int64[documents, len(COLUMNS)]. `citations`: "[1]", "[edit]" and "[citation needed]" are taken out before a line is judged; the other
-    arguments switch rules off by False or None; rows that are not `wanted`, bool[documents], are zeros."""
-    return _run(data, offsets, _rules(citations, terminal, min_words, max_word_length, javascript, policy), wanted, False)[0]
+    arguments switch rules off by False or None; without `flagged`, `flagged_words` is zeros; so are rows that are not `wanted`,
+    bool[documents]."""
+    return _run(data, offsets, _rules(citations, terminal, min_words, max_word_length, javascript, policy, flagged), wanted, False)[0]
 
 
 def kept_lines(
@@ -102,18 +106,20 @@ def kept_lines(
     max_word_length: int | None = 1000,
     javascript: bool = True,
     policy: bool = True,
+    flagged: bool = True,
     wanted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(data, offsets) of the texts whose lines are the kept ones without their citations, parted by "\\n"; and what `line_stats` says."""
-    stats, text, bounds = _run(data, offsets, _rules(citations, terminal, min_words, max_word_length, javascript, policy), wanted, True)
+    rules = _rules(citations, terminal, min_words, max_word_length, javascript, policy, flagged)
+    stats, text, bounds = _run(data, offsets, rules, wanted, True)
     return text[: bounds[-1]], bounds, stats
 
 
 def _rules(
-    citations: bool, terminal: bool, min_words: int | None, max_word_length: int | None, javascript: bool, policy: bool
+    citations: bool, terminal: bool, min_words: int | None, max_word_length: int | None, javascript: bool, policy: bool, flagged: bool
 ) -> np.ndarray:
     longest = np.iinfo(np.int64).max if max_word_length is None else max_word_length
-    return np.array([citations, terminal, min_words or 0, longest, javascript, policy], np.int64)
+    return np.array([citations, terminal, min_words or 0, longest, javascript, policy, flagged], np.int64)
 
 
 def _run(
@@ -145,7 +151,19 @@ def _is_at(line: Any, at: Any, length: Any, phrase: Any) -> Any:
 def _sentences(line: Any, length: Any) -> Any:
     count = 0
     ending = run = swallow = rest = False
-    for at in range(length):
+    at = -1
+    while at + 1 < length:
+        at += 1
+        if not (ending or run or swallow):  # then nothing matters before the next sign that ends a sentence
+            kind = _ENDING[line[at]]
+            while kind < 2:
+                rest |= kind == 1
+                at += 1
+                if at == length:
+                    break
+                kind = _ENDING[line[at]]
+            if at == length:
+                break
         symbol = line[at]
         if symbol == 32 or symbol == 9:
             if ending:
@@ -258,8 +276,9 @@ def _lines(data: Any, offsets: Any, wanted: Any, table: Any, symbol_of: Any, rul
     longest = np.int64(0)
     for row in range(len(offsets) - 1):
         longest = max(longest, offsets[row + 1] - offsets[row])
-    line = np.empty(longest + 1, np.uint8)
-    citations, terminal, min_words, max_word_length, no_javascript, no_policy = rules
+    line = np.zeros(longest + 4, np.uint8)
+    second, third, fourth = line[1:], line[2:], line[3:]
+    citations, terminal, min_words, max_word_length, no_javascript, no_policy, calls = rules
     written = 0
     for row in range(len(offsets) - 1):
         at, end = offsets[row], offsets[row + 1]
@@ -273,6 +292,8 @@ def _lines(data: Any, offsets: Any, wanted: Any, table: Any, symbol_of: Any, rul
             length = full = words = word = longest_word = 0
             copied = copied_full = written
             skip = at  # bytes before this one belong to a citation
+            cited = False  # and then bytes are copied one by one, else the whole line is once it stays
+            first = last = at  # its bytes without white space at the ends
             while at < end:
                 place = at
                 if data[at] < 0x80:
@@ -291,60 +312,73 @@ def _lines(data: Any, offsets: Any, wanted: Any, table: Any, symbol_of: Any, rul
                     if words == 0:
                         continue
                 else:
+                    if words == 0:
+                        first = place
                     words += word == 0
                     word += 1
                     longest_word = max(longest_word, word)
                     if symbol == 91 and citations and place >= skip:
                         skip = max(skip, _citation(data, place, end, table))
+                        if skip > place and not cited and len(text):
+                            cited = True
+                            for byte in range(first, place):
+                                text[copied] = data[byte]
+                                copied += 1
                 if place >= skip:
                     line[length] = symbol
                     length += 1
-                    if len(text):
+                    if cited:
                         for byte in range(place, at):
                             text[copied] = data[byte]
                             copied += 1
                 if not blank:
                     # Plain ASCII goes on in a loop that does less
                     start = at
-                    while at < end and 33 <= data[at] < 127 and data[at] != 91:
-                        at += 1
+                    if at >= skip:
+                        while at < end and 33 <= data[at] < 127 and data[at] != 91:
+                            line[length] = data[at]
+                            length += 1
+                            at += 1
                     if at > start:
                         word += at - start
                         longest_word = max(longest_word, word)
-                        for place in range(max(start, min(skip, at)), at):
-                            line[length] = data[place]
-                            length += 1
-                        if len(text):
-                            for place in range(max(start, min(skip, at)), at):
+                        if cited:
+                            for place in range(start, at):
                                 text[copied] = data[place]
                                 copied += 1
-                    full, copied_full = length, copied
+                    full, copied_full, last = length, copied, at
             if words == 0:
                 continue
             length = full
             lines += 1
             all_words += words
-            flagged += words if _is_flagged(line, length, words) else 0
+            if calls:
+                flagged += words if _is_flagged(line, length, words) else 0
             if longest_word > max_word_length:
                 long_words += 1
                 continue
             if terminal:
-                last = line[length - 1] if length else 0
-                dots = length >= 3 and last == 46 and line[length - 2] == 46 and line[length - 3] == 46
-                if dots or not (last == 46 or last == 63 or last == 33 or last == 34 or last == 39):
+                mark = line[length - 1] if length else 0
+                dots = length >= 3 and mark == 46 and line[length - 2] == 46 and line[length - 3] == 46
+                if dots or not (mark == 46 or mark == 63 or mark == 33 or mark == 34 or mark == 39):
                     unterminated += 1
                     continue
             if words < min_words:
                 few += 1
                 continue
             lorem = javascript = policy = bracket = False
+            hit = False  # becomes vector instructions; what stands behind the line may make it true, not the phrases
             for start in range(length):
-                second = _SECOND[line[start]]
-                if second == 0:
-                    continue
-                if second == 1:
-                    bracket = True
-                elif start + 1 < length and line[start + 1] | 32 == second:
+                one, two, three, four = line[start] | 32, second[start] | 32, third[start] | 32, fourth[start] | 32
+                bracket |= line[start] == 123
+                hit |= (one == 108) & (two == 111) & (three == 114) & (four == 101)  # lore
+                hit |= (one == 106) & (two == 97) & (three == 118) & (four == 97)  # java
+                hit |= (one == 116) & (two == 101) & (three == 114) & (four == 109)  # term
+                hit |= (one == 112) & (two == 114) & (three == 105) & (four == 118)  # priv
+                hit |= (one == 99) & (two == 111) & (three == 111) & (four == 107)  # cook
+                hit |= (one == 117) & (two == 115) & (three == 101) & ((four == 115) | (four == 32))  # uses, use
+            for start in range(length if hit else 0):
+                if _SECOND[line[start]] and second[start] | 32 == _SECOND[line[start]]:
                     symbol = line[start] | 32
                     if symbol == 108:
                         lorem = lorem or _is_at(line, start, length, _LOREM)
@@ -366,7 +400,12 @@ def _lines(data: Any, offsets: Any, wanted: Any, table: Any, symbol_of: Any, rul
             kept_chars += length
             sentences += _sentences(line, length)
             if len(text):
-                written = copied_full
+                if cited:
+                    written = copied_full
+                else:
+                    for byte in range(first, last):
+                        text[written] = data[byte]
+                        written += 1
                 text[written] = 10
                 written += 1
         if written > first_byte and len(text):

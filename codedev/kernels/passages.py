@@ -50,7 +50,7 @@ def passages(data: np.ndarray, offsets: np.ndarray, most: int = 16) -> Passages:
     cache=True,
 )
 def _choose(data: Any, offsets: Any, starts: Any, ends: Any, counts: Any) -> int:
-    """Fills the bounds of the chosen passages of each document; returns the bytes that they take at most."""
+    """Fills the bounds of the chosen passages of each document; returns the bytes that they take."""
     room, most = 0, starts.shape[1]
     for row in range(len(offsets) - 1):
         first, end = offsets[row], offsets[row + 1]
@@ -65,8 +65,11 @@ def _choose(data: Any, offsets: Any, starts: Any, ends: Any, counts: Any) -> int
                 if at + 1 - begin < LEAST and at + 1 < end:
                     continue
                 if turn == 1 and held < most and number == (held * total) // min(most, total):
-                    starts[row, held], ends[row, held] = begin, min(at + 1, begin + READ)
-                    room += ends[row, held] - begin
+                    stop = min(at + 1, begin + READ)
+                    while begin < stop <= at and (data[stop] & 0xC0) == 0x80:
+                        stop -= 1
+                    starts[row, held], ends[row, held] = begin, stop
+                    room += stop - begin
                     held += 1
                 number += 1
                 begin = at + 1
@@ -85,11 +88,7 @@ def _choose(data: Any, offsets: Any, starts: Any, ends: Any, counts: Any) -> int
 def _copy(data: Any, begin: Any, end: Any, out: Any, offsets: Any) -> int:
     size = 0
     for number in range(len(begin)):
-        last = end[number]
-        if last < len(data):
-            while last > begin[number] and (data[last] & 0xC0) == 0x80:
-                last -= 1
-        for at in range(begin[number], last):
+        for at in range(begin[number], end[number]):
             out[size] = data[at]
             size += 1
         offsets[number + 1] = size
@@ -99,7 +98,9 @@ def _copy(data: Any, begin: Any, end: Any, out: Any, offsets: Any) -> int:
 def windows(data: np.ndarray, offsets: np.ndarray, prefix: int, parts: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(bytes uint8, offsets int64[texts + 1]): each text's first `prefix` bytes if no more than parts * size, else `parts` windows
     of at most `size` bytes, evenly spaced over them, that begin after a blank where one is near, with a blank between. Whole characters."""
-    out = np.empty(int(np.minimum(np.diff(offsets), parts * (size + 1)).sum()) if len(offsets) > 1 else 0, np.uint8)
+    lengths = np.minimum(np.diff(offsets), prefix)
+    room = np.where(lengths <= parts * size, lengths, parts * (size + 1))  # a text little longer than its windows grows by the blanks
+    out = np.empty(int(room.sum()), np.uint8)
     out_offsets = np.zeros(len(offsets), np.int64)
     filled = _windows(data, offsets, prefix, parts, size, out, out_offsets)
     return out[:filled], out_offsets

@@ -55,8 +55,10 @@ def _may_cut(data: Any, start: Any, end: Any, at: Any, mode: Any) -> Any:
 def _snapped(data: Any, offsets: Any, text: Any, wholes: Any, mode: Any, spans: Any) -> None:
     whole = np.int64(0)
     for number in range(len(spans)):
-        start, end = offsets[text[number]], offsets[text[number] + 1]
         low, high = spans[number, 0], spans[number, 1]
+        if low >= high:
+            continue  # an empty one may stand behind the last text
+        start, end = offsets[text[number]], offsets[text[number] + 1]
         while whole < len(wholes) and wholes[whole, 1] <= low:
             whole += 1
         last = whole

@@ -102,12 +102,14 @@ def _wholes(data: Any, offsets: Any, wanted: Any, out: Any) -> Any:
         if not wanted[text]:
             continue
         at, end = offsets[text], offsets[text + 1]
+        stop: Any = at - 1  # end of the line
         failed = np.int64(0)  # openings of display formulas that nothing closes
         run: Any = np.int64(0)  # 1 in a table, 2 in indented code: they grow by a line
         while at < end:
-            stop = at
-            while stop < end and data[stop] != 10:
-                stop += 1
+            if stop < at:  # what stands behind a formula ends where its line does: a line of formulas is searched once
+                stop = at
+                while stop < end and data[stop] != 10:
+                    stop += 1
             after = min(stop + 1, end)
             first, columns = at, 0
             while first < stop and (data[first] == 32 or data[first] == 9):

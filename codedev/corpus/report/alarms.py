@@ -1,6 +1,7 @@
 """What somebody should look at before the corpus is used: a source that lost most of its documents, near-duplicates that are not alike.
 
-lost             more than MOST of a source's records (less those that were joined into others' documents) were dropped or unreadable
+lost             more than MOST of a source's records were dropped or unreadable. Records joined into others' documents do not count, nor what
+                 a source passes over as it reads: the requests of a web archive, the vendored files of a repository
 near_duplicates  more than MOST of the documents that reached that barrier were dropped by it
 near_precision   of the sampled near-duplicates fewer than PRECISE are as alike as the recipe asks
 """
@@ -41,7 +42,9 @@ def lines(found: list[dict[str, Any]], corpus: Path) -> list[str]:
 
 
 def _lost(source: str, stages: list[StageCounts]) -> list[dict[str, Any]]:
-    records = stages[0].rows_in - sum(stage.joined for stage in stages)
+    passed_over = sum(stages[0].drop.values())
+    stages = [stages[0]._replace(drop={}), *stages[1:]]
+    records = stages[0].rows_in - passed_over - sum(stage.joined for stage in stages)
     lost = sum(stage.lost for stage in stages)
     if lost <= MOST * records:
         return []

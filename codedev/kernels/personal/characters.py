@@ -64,13 +64,16 @@ def lower(byte: Any) -> int:
 @numba.njit()
 def told_before(data: Any, low: int, at: int, reach: int, words: Any, bounds: Any) -> Any:
     """Whether one of `words` (lower case, see `table`) stands within `reach` bytes before `at`. A word in Latin letters begins as one."""
-    first = max(low, at - reach)
+    some = np.uint64(0)  # the last six bits of the words' first bytes
     for word in range(len(bounds) - 1):
-        begin, size = bounds[word], bounds[word + 1] - bounds[word]
-        for start in range(first, at - size + 1):
-            if lower(data[start]) != words[begin]:
-                continue
-            if start > low and is_letter(words[begin]) and is_letter(data[start - 1]):
+        some |= np.uint64(1) << np.uint64(words[bounds[word]] & 63)
+    for start in range(max(low, at - reach), at):
+        byte = lower(data[start])
+        if not (some >> np.uint64(byte & 63)) & np.uint64(1) or (start > low and is_letter(byte) and is_letter(data[start - 1])):
+            continue
+        for word in range(len(bounds) - 1):
+            begin, size = bounds[word], bounds[word + 1] - bounds[word]
+            if byte != words[begin] or start + size > at:
                 continue
             i = 1
             while i < size and lower(data[start + i]) == words[begin + i]:

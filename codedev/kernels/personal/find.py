@@ -21,7 +21,13 @@ EMAIL, IP, PHONE, CARD, IBAN, NATIONAL_ID, SECRET, USERNAME = range(len(TYPES))
 _HEADERS = ("from:", "to:", "cc:", "bcc:", "reply-to:", "sender:")
 
 # What a byte can begin.
-_AT, _DIGIT, _LETTER, _ASSIGN, _SLASH, _DASH, _LINE = 1, 2, 4, 8, 16, 32, 64
+_AT, _DIGIT, _LETTER, _ASSIGN, _SLASH, _DASH, _LINE, _UNDERSCORE = 1, 2, 4, 8, 16, 32, 64, 128
+_WORD = _DIGIT | _LETTER | _UNDERSCORE
+
+
+@numba.njit()
+def _beginning(one: int, two: int, three: int) -> int:
+    return (int(one) << 6 ^ int(two) << 3 ^ int(three)) & 4095
 
 
 @functools.cache
@@ -36,9 +42,10 @@ def _tables() -> tuple[np.ndarray, ...]:
     classes[ord("/")] |= _SLASH
     classes[ord("-")] |= _DASH
     classes[ord("\n")] |= _LINE
-    begin = np.zeros(256, np.uint8)  # letters that a provider's prefix begins with
+    classes[ord("_")] |= _UNDERSCORE
+    begin = np.zeros(4096, np.uint8)  # three bytes that a provider's prefix may begin with: one word in some hundred has such
     for prefix, *_ in secrets.PREFIXES:
-        begin[ord(prefix[0])] = 1
+        begin[_beginning.py_func(*map(ord, prefix[:3]))] = 1
     return (
         classes, begin, network.top_level_domains(), numbers.iban_lengths(), *table(numbers.PHONE_WORDS), *table(identity.ID_WORDS),
         *table(secrets.NAMES), *table(_HEADERS), *secrets.prefixes(), secrets.logarithms(),
@@ -77,23 +84,26 @@ def _find(
     digits = np.zeros(numbers.MOST_DIGITS, np.uint8)
     ends_of, counts = np.zeros(numbers.MOST_GROUPS, np.int64), np.zeros(numbers.MOST_GROUPS, np.int64)
     separators = np.zeros(numbers.MOST_GROUPS, np.int64)
-    scratch = np.zeros(256, np.int64)
+    scratch, read_to = np.zeros(256, np.int64), np.zeros(4, np.int64)
     row, at, n = place[0], place[1], 0
     emails, ips, phones, cards = wanted >> EMAIL & 1, wanted >> IP & 1, wanted >> PHONE & 1, wanted >> CARD & 1
     ibans, ids, keys, users = wanted >> IBAN & 1, wanted >> NATIONAL_ID & 1, wanted >> SECRET & 1, wanted >> USERNAME & 1
     while row < len(offsets) - 1:
         low, high = offsets[row], offsets[row + 1]
         at = max(at, low)
-        clear = low  # what lies before belongs to a find
+        clear = at  # what lies before belongs to a find, of this call or the one before
         if users and at == low and high > low and is_letter(data[low]):
             start, end = network.header_name(data, low, high, low, headers, header_bounds)
             if end > start:
                 room[n, 0], room[n, 1], room[n, 2], room[n, 3] = row, start - low, end - low, USERNAME
                 n += 1
                 at = clear = end
+                if n == len(room):
+                    place[0], place[1], place[2] = row, at, n
+                    return
         while at < high:
             kind = classes[data[at]]
-            if kind == 0:
+            if kind == 0 or kind == _UNDERSCORE:
                 at += 1
                 continue
             start = end = at
@@ -102,27 +112,30 @@ def _find(
                 if at > low and is_word(data[at - 1]):
                     at += 1
                     continue
-                if keys and first_letters[data[at]]:
-                    start, end = secrets.prefixed(data, low, high, at, prefixes, prefix_bounds, rules, logs, scratch)
-                    if end == start and data[at] == 101 and at + 2 < high and data[at + 1] == 121 and data[at + 2] == 74:
-                        start, end = secrets.json_web_token(data, low, high, at)
+                # Most words are letters alone: nothing but a prefix begins with one, and where there is none the next byte is behind it.
+                stop, seen = at + 1, 0
+                while stop < high and classes[data[stop]] & _WORD:
+                    seen |= classes[data[stop]]
+                    stop += 1
+                if keys and at + 2 < high:
+                    if first_letters[_beginning(data[at], data[at + 1], data[at + 2])]:
+                        start, end = secrets.prefixed(data, low, high, at, prefixes, prefix_bounds, rules, logs, scratch)
+                    if end == start and data[at] == 101 and data[at + 1] == 121 and data[at + 2] == 74:  # eyJ
+                        start, end = secrets.json_web_token(data, low, high, at, read_to)
                     what = SECRET
-                elif keys and data[at] == 101 and at + 2 < high and data[at + 1] == 121 and data[at + 2] == 74:  # eyJ
-                    start, end = secrets.json_web_token(data, low, high, at)
-                    what = SECRET
-                if end == start and at + 2 < high and is_letter(data[at + 1]):
-                    if ibans and is_digit(data[at + 2]):
+                if end == start and (seen & _DIGIT or (stop - at == 2 and stop + 1 < high and is_digit(data[stop + 1]))):
+                    if ibans and at + 2 < high and is_letter(data[at + 1]) and is_digit(data[at + 2]):
                         start, end = numbers.iban(data, low, high, at, lengths)
                         what = IBAN
                     if ids and end == start and begins(data, low, at):
                         start, end = identity.of_letters(data, low, high, at)
                         what = NATIONAL_ID
-                elif end == start and ids and at + 1 < high and is_digit(data[at + 1]) and begins(data, low, at):
-                    start, end = identity.of_letters(data, low, high, at)
-                    what = NATIONAL_ID
                 if end == start and users and (data[at] | 32) == 117:
                     start, end = network.reddit_user(data, low, high, at)
                     what = USERNAME
+                if end == start:
+                    at = stop
+                    continue
             elif kind == _DIGIT:
                 if at > low and is_word(data[at - 1]):
                     at += 1
@@ -175,12 +188,10 @@ def _find(
             room[n, 0], room[n, 1], room[n, 2], room[n, 3] = row, start - low, end - low, what
             n += 1
             at = clear = end
-            if n == len(room) - 1:  # a header may open the next row
+            if n == len(room):
                 place[0], place[1], place[2] = row, at, n
                 return
         row += 1
-        if n == len(room) - 1:
-            break
     place[0], place[1], place[2] = row, at, n
 
 

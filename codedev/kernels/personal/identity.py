@@ -104,15 +104,14 @@ def _is_identity(
         return digits[0] in (1, 2) and 1 <= _number(digits, 3, 5) <= 12 and 97 - _number(digits, 0, 13) % 97 == _number(digits, 13, 15)
     if groups == 2 and total == 13 and counts[0] == 6 and separators[1] == DASH:
         return _is_date(_number(digits, 2, 4), _number(digits, 4, 6)) and 1 <= digits[6] <= 8
-    if not told_before(data, low, at, 40, words, bounds):
-        return False
+    fits = False
     if total == 11 and groups == 1:
-        return _pesel(digits) or _steuer(digits) or _cpf(digits)
-    if total == 12 and groups == 1:
-        return digits[0] > 1 and _verhoeff(digits)
-    if total == 9:
-        return luhn(digits, 9) and (groups == 1 or (groups == 3 and counts[0] == 3 and counts[1] == 6))
-    return False
+        fits = _pesel(digits) or _steuer(digits) or _cpf(digits)
+    elif total == 12 and groups == 1:
+        fits = digits[0] > 1 and _verhoeff(digits)
+    elif total == 9:
+        fits = luhn(digits, 9) and (groups == 1 or (groups == 3 and counts[0] == 3 and counts[1] == 6))
+    return fits and told_before(data, low, at, 40, words, bounds)
 
 
 @numba.njit()

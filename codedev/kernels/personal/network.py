@@ -37,7 +37,15 @@ _COUNTRIES = (
 def top_level_domains() -> np.ndarray:
     """Sorted uint64 hashes of the top-level domains."""
     names = {*_GENERIC.split(), *_COUNTRIES.split()}
-    return np.array(sorted(hash_name(np.frombuffer(name.encode(), np.uint8), 0, len(name)) for name in names), np.uint64)
+    return np.array(sorted(map(_hashed, names)), np.uint64)
+
+
+def _hashed(name: str) -> int:
+    """What `hash_name` makes of it; in Python's integers, since compiling that takes half a second."""
+    value = 0xCBF29CE484222325
+    for byte in name.encode():
+        value = (value ^ byte) * 0x100000001B3 % (1 << 64)
+    return value
 
 
 @numba.njit()

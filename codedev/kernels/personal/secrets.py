@@ -105,21 +105,35 @@ def prefixed(data: Any, low: int, high: int, at: int, bytes_: Any, bounds: Any, 
 
 
 @numba.njit()
-def json_web_token(data: Any, low: int, high: int, at: int) -> Any:
-    """(start, end) of header.payload.signature in base64url; the header of every one begins with "eyJ", and so does the payload."""
+def json_web_token(data: Any, low: int, high: int, at: int, seen: Any) -> Any:
+    """(start, end) of header.payload.signature in base64url; the header of every one begins with "eyJ", and so does the payload.
+
+    `seen` int64[4], zeros at first: what the last call read. A start within the header that it read goes on where it stopped, so that a
+    header of many beginnings is read once: where the header ends, where reading stopped, dots so far, where the part after them began."""
     end, dots, since = at, 0, at
+    if at < seen[0]:
+        if seen[2] and seen[0] - at < 10:
+            return (at, at)
+        end, dots = seen[1], seen[2]
+        since = seen[3] if dots else at
+    seen[0] = seen[0] if dots else 0
     while end < high and end - at < 8192:
         byte = data[end]
         if byte == 46:
             if dots == 2 or end - since < 10:
                 break
+            if dots == 0 and not (end + 3 < high and data[end + 1] == 101 and data[end + 2] == 121 and data[end + 3] == 74):
+                break
             dots += 1
             since = end + 1
-            if dots == 1 and not (end + 3 < high and data[end + 1] == 101 and data[end + 2] == 121 and data[end + 3] == 74):
-                return (at, at)
+            if dots == 1:
+                seen[0] = end
         elif not (is_word(byte) or byte == 45):
             break
         end += 1
+    if dots == 0:
+        seen[0] = end
+    seen[1], seen[2], seen[3] = end, dots, since
     return (at, end) if dots == 2 and end - since >= 16 else (at, at)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-_DETECT = re.compile(r"\A(?:\s*|:[\w-]+:[^\n]*\n)*= \S[^\n]*\n")
+# Possessive: a text of blanks would have as many ways to part them as there are numbers of so many bits.
+_DETECT = re.compile(r"\A(?:\s++|:[\w-]+:[^\n]*\n)*+= \S[^\n]*\n")
 _SECTION = re.compile(r"^==+ \S", re.MULTILINE)
 _TITLE = re.compile(r"(={1,6}) (\S.*)")
 _MARKS = re.compile(
