@@ -368,3 +368,47 @@ def test_ntrex_which_nothing_was_trained_on(data_dir: Path) -> None:
         pytest.skip("NTREX is not unpacked")
     assert len(shares) == 127
     assert np.mean(shares) >= 0.93
+
+
+NO_LANGUAGE = [
+    "https://www.example.org/harbour/ferry?id=7", "12 4,500 3.14", "😀👍🏽 ❤️", "d41d8cd98f00b204e9800998ecf8427e", "-> {} [] #!", "x" * 500,
+    "QmFzZTY0IHRleHQgd2l0aCAxMjM0NTY3ODkw0KHRgtGA0L7QutCw", "kf_nodes==g.nodes",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_LANGUAGE)
+def test_what_is_no_language_has_none(text: str) -> None:
+    assert language.identify(text) == (None, 0.0)
+    assert language.identify(f"{text} {text}\n{text}") == (None, 0.0)
+    assert language.identify(f"{SENTENCES['de']} {text}")[0] == "de"
+
+
+def test_a_word_or_two_are_not_believed() -> None:
+    for word in ("falling", "say", "a", "wait", "海", "assert(p != q);"):
+        assert language.identify(word)[1] < 0.65
+    scores = [language.identify(" ".join(SENTENCES["en"].split()[:words]))[1] for words in (1, 3, 5, 12)]
+    assert scores == sorted(scores)
+    assert scores[0] < 0.5 < 0.9 < scores[-1]
+
+
+def test_cld2_refuses_nothing_that_it_is_given() -> None:
+    import pycld2
+
+    from codedev.corpus.language.ensemble import _NOT_TEXT
+
+    for plane in range(17):
+        text = "".join(chr(code) for code in range(plane << 16, (plane + 1) << 16) if not 0xD800 <= code < 0xE000)
+        pycld2.detect(_NOT_TEXT.sub(" ", text).encode())  # raises pycld2.error where it refuses a character
+
+
+def test_word_sums_change_no_tag() -> None:
+    from codedev.corpus.language import models
+    from codedev.kernels.fasttext import probabilities
+
+    texts = pa.array([text * n for text in SENTENCES.values() for n in (1, 3, 30)], pa.large_string())
+    for path in (None, models.OWN):
+        exact, summed = (probabilities(models.load(path), *text_buffers(texts), exact=exact) for exact in (True, False))
+        assert np.abs(exact - summed).max() < 1e-5
+        assert (exact.argmax(1) == summed.argmax(1)).all()
+    once = probabilities(models.load(models.OWN), *text_buffers(texts.take(pa.array([5]))), exact=False)
+    assert (once[0] == summed[5]).all()  # whatever stands beside it

@@ -18,7 +18,7 @@ import numpy as np
 
 from codedev.kernels.fasttext_file import LANES, FastText
 
-CACHE = 1 << 13  # remembered words, at most
+CACHE, SUMS = 1 << 13, 1 << 15  # remembered words, at most; where their sums are kept
 POOL = 1 << 18  # rows of all of them
 CACHED_WORD = 64  # bytes: longer words seldom come twice
 _LOSS = {"hs": 0, "softmax": 1, "ns": 2, "ova": 2}
@@ -34,16 +34,19 @@ def predict(model: FastText, data: np.ndarray, offsets: np.ndarray, k: int = 1, 
     """(label numbers int32[texts, k], probabilities float32[texts, k]) of the first `prefix` bytes of each text (0 = all), best first.
 
     A label is -1 and its probability 0 where a text has no word, or the model fewer labels."""
-    labels, scores, _ = _run(model, data, offsets, max(k, 1), prefix, False)
+    labels, scores, _ = _run(model, data, offsets, max(k, 1), prefix, full=False, summed=False)
     return labels, scores
 
 
-def probabilities(model: FastText, data: np.ndarray, offsets: np.ndarray, prefix: int = 0) -> np.ndarray:
-    """float32[texts, labels]; a row of zeros where a text has no word."""
-    return _run(model, data, offsets, 1, prefix, True)[2]
+def probabilities(model: FastText, data: np.ndarray, offsets: np.ndarray, prefix: int = 0, *, exact: bool = True) -> np.ndarray:
+    """float32[texts, labels]; a row of zeros where a text has no word. Unless `exact`, the rows of a word are added up before they are
+    added to the text's: within 1e-5 of fastText, and a word that comes again costs one addition, not one for each of its n-grams."""
+    return _run(model, data, offsets, 1, prefix, full=True, summed=not exact)[2]
 
 
-def _run(model: FastText, data: Any, offsets: Any, k: int, prefix: int, full: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _run(
+    model: FastText, data: Any, offsets: Any, k: int, prefix: int, *, full: bool, summed: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     texts = len(offsets) - 1
     labels, scores = np.full((texts, k), -1, np.int32), np.zeros((texts, k), np.float32)
     every = np.zeros((texts if full else 0, len(model.labels)), np.float32)
@@ -68,9 +71,9 @@ def _run(model: FastText, data: Any, offsets: Any, k: int, prefix: int, full: bo
     words = model.vocabulary
     _predict(
         data, offsets, shape, _readonly(words.blob), _readonly(words.starts), words.slots,
-        model.ngrams.bits, model.ngrams.keys, model.ngrams.rows,
-        model.inputs, model.outputs, model.left, model.right, _SIGMOID,
-        np.empty(prefix + 2, np.uint8), labels, scores, every,
+        model.ngrams.bits, model.ngrams.places,
+        model.inputs, np.ascontiguousarray(model.outputs.T), model.left, model.right, _SIGMOID,
+        np.empty(prefix + 2, np.uint8), np.empty((SUMS if summed else 0, model.inputs.shape[1]), np.float32), labels, scores, every,
     )  # fmt: skip
     return labels, scores, every
 
@@ -93,78 +96,92 @@ def _extended(byte: Any) -> Any:
 
 
 @numba.njit(
-    numba.int64(numba.int64, numba.int64[::1], numba.uint64[::1], numba.int32[::1], numba.int32[::1], numba.int64),
+    numba.int64(numba.int64, numba.int64[::1], numba.uint64[::1], numba.int64[::1], numba.int64),
     nogil=True,
     cache=True,
     inline="always",
 )
-def _row_of(bucket: Any, shape: Any, bits: Any, keys: Any, rows: Any, words: Any) -> Any:
+def _row_of(bucket: Any, shape: Any, bits: Any, places: Any, words: Any) -> Any:
     """The input row of a hashed n-gram, or -1."""
     if shape[5] == 0:
         return words + bucket
     bit = bucket & ((len(bits) << 6) - 1)
     if (bits[bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) == 0:
         return -1
-    mask = len(keys) - 1
+    mask = len(places) - 1
     at = ((bucket * 0x9E3779B1) & 0xFFFFFFFF) & mask
-    while keys[at] >= 0:
-        if keys[at] == bucket:
-            return np.int64(rows[at])
+    while places[at] >= 0:
+        if places[at] >> 32 == bucket:
+            return places[at] & 0xFFFFFFFF
         at = (at + 1) & mask
     return -1
 
 
-@numba.njit(
-    numba.float32(_FLOATS, numba.int64, numba.float32[::1], numba.int64),
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract"},
-    inline="always",
-)
-def _dot(matrix: Any, row: Any, vector: Any, lanes: Any) -> Any:
-    total = np.float32(0)
-    for block in range(lanes):
-        for z in range(LANES):
-            total += matrix[row, block * LANES + z] * vector[block * LANES + z]
-    return total
+@numba.njit(numba.void(numba.float32[::1], numba.int64), nogil=True, cache=True, error_model="numpy")
+def _exponentials(values: Any, count: Any) -> None:
+    """e to the power of each number, to two units of the last place, eight at a time: e^x = 2^k e^r with |r| < 0.35 and a polynomial for
+    e^r (Cephes, expf). Beyond +-87 the result is that of 87."""
+    bits, powers = values.view(np.int32), np.empty(count, np.int32)
+    for n in range(count):
+        x = min(max(values[n], np.float32(-87)), np.float32(87))
+        k = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+        x = (x - k * np.float32(0.693359375)) + k * np.float32(2.12194440e-4)
+        y = np.float32(1.9875691500e-4)
+        y = y * x + np.float32(1.3981999507e-3)
+        y = y * x + np.float32(8.3334519073e-3)
+        y = y * x + np.float32(4.1665795894e-2)
+        y = y * x + np.float32(1.6666665459e-1)
+        y = y * x + np.float32(5.0000001201e-1)
+        values[n] = (y * x * x + x) + np.float32(1)
+        powers[n] = np.int32(k)
+    for n in range(count):
+        bits[n] += powers[n] << np.int32(23)
 
 
 @numba.njit(
     numba.void(
-        numba.float32[::1], _FLOATS, numba.int32[::1], numba.int32[::1], numba.float32[::1], numba.int64, numba.int64, numba.int64,
-        numba.float64[::1],
+        numba.float32[::1], _FLOATS, numba.int32[::1], numba.int32[::1], numba.float32[::1], numba.int64,
+        numba.float32[::1], numba.float64[::1],
     ),
     nogil=True,
     cache=True,
     error_model="numpy",
     fastmath={"reassoc", "contract"},
 )  # fmt: skip
-def _scores(hidden: Any, outputs: Any, left: Any, right: Any, sigmoid: Any, loss: Any, lanes: Any, n_labels: Any, nodes: Any) -> None:
-    """The probability of every label, in nodes[:n_labels]. fastText adds 1e-5 within each logarithm of a probability."""
-    smooth = 1e-5
+def _scores(hidden: Any, outputs: Any, left: Any, right: Any, sigmoid: Any, loss: Any, values: Any, nodes: Any) -> None:
+    """The probability of every label, in nodes[:labels]. fastText adds 1e-5 within each logarithm of a probability."""
+    smooth, n_labels = 1e-5, len(values)
+    for label in range(n_labels):
+        values[label] = 0
+    for z in range(len(hidden)):  # all labels at once: a product for each of them would cost a sum across lanes
+        weight = hidden[z]
+        for label in range(n_labels):
+            values[label] += weight * outputs[z, label]
     if loss == 0:
+        for node in range(n_labels - 1):
+            values[node] = -values[node]
+        _exponentials(values, n_labels - 1)
         root = len(left) - 1
         nodes[root] = 1.0
         for node in range(root, n_labels - 1, -1):
-            sure = np.float64(np.float32(1.0) / (np.float32(1.0) + np.exp(-_dot(outputs, node - n_labels, hidden, lanes))))
+            sure = np.float64(np.float32(1.0) / (np.float32(1.0) + values[node - n_labels]))
             nodes[left[node]] = nodes[node] * (1.0 - sure + smooth)
             nodes[right[node]] = nodes[node] * (sure + smooth)
     elif loss == 1:
         most = np.float32(-np.inf)
         for label in range(n_labels):
-            value = _dot(outputs, label, hidden, lanes)
-            nodes[label] = value
-            most = max(most, value)
+            most = max(most, values[label])
+        for label in range(n_labels):
+            values[label] -= most
+        _exponentials(values, n_labels)
         total = 0.0
         for label in range(n_labels):
-            nodes[label] = np.exp(np.float32(nodes[label]) - most)
-            total += nodes[label]
+            total += values[label]
         for label in range(n_labels):
-            nodes[label] = nodes[label] / total + smooth
+            nodes[label] = values[label] / total + smooth
     else:
         for label in range(n_labels):
-            value = _dot(outputs, label, hidden, lanes)
+            value = values[label]
             if value < -8:
                 nodes[label] = smooth
             elif value > 8:
@@ -208,9 +225,9 @@ def _is_label(word: Any, size: Any) -> Any:
 @numba.njit(
     numba.void(
         _BYTES, _OFFSETS, numba.int64[::1], _BYTES, _OFFSETS, numba.int32[::1],
-        numba.uint64[::1], numba.int32[::1], numba.int32[::1],
+        numba.uint64[::1], numba.int64[::1],
         _FLOATS, _FLOATS, numba.int32[::1], numba.int32[::1], numba.float32[::1],
-        numba.uint8[::1], numba.int32[:, ::1], _FLOATS, _FLOATS,
+        numba.uint8[::1], _FLOATS, numba.int32[:, ::1], _FLOATS, _FLOATS,
     ),
     nogil=True,
     cache=True,
@@ -218,24 +235,27 @@ def _is_label(word: Any, size: Any) -> Any:
 )  # fmt: skip
 def _predict(
     data: Any, offsets: Any, shape: Any, blob: Any, starts: Any, slots: Any,
-    bits: Any, keys: Any, rows: Any,
+    bits: Any, places: Any,
     inputs: Any, outputs: Any, left: Any, right: Any, sigmoid: Any,
-    word: Any, labels: Any, scores: Any, every: Any,
+    word: Any, sums: Any, labels: Any, scores: Any, every: Any,
 ) -> None:  # fmt: skip
     prefix, min_n, max_n, word_ngrams, bucket_count, eos, loss = shape[0], shape[1], shape[2], shape[3], shape[4], shape[6], shape[7]
     buckets = np.uint32(bucket_count)
     words = shape[8]
-    dim, n_labels = inputs.shape[1], outputs.shape[0]
+    dim, n_labels = inputs.shape[1], outputs.shape[1]
     lanes = dim // LANES
+    summed = len(sums) > 0
     hidden = np.empty(dim, np.float32)
-    nodes = np.empty(max(len(left), n_labels), np.float64)
-    # A remembered word: where its bytes lie in `data`, how many they are, where its rows lie in `pool`, how many they are.
-    seen_at, seen_size = np.empty(CACHE, np.int64), np.zeros(CACHE, np.int64)
-    seen_rows, seen_count = np.empty(CACHE, np.int64), np.empty(CACHE, np.int64)
+    values, nodes = np.empty(n_labels, np.float32), np.empty(max(len(left), n_labels), np.float64)
+    # A remembered word: where its bytes lie in `data`, how many they are, where its rows lie in `pool`, how many they are; with
+    # `sums`, their sum.
+    cache = len(sums) if summed else CACHE
+    seen_at, seen_size = np.empty(cache, np.int64), np.zeros(cache, np.int64)
+    seen_rows, seen_count = np.empty(cache, np.int64), np.empty(cache, np.int64)
     room = 2 + (CACHED_WORD + 2) * (max_n + 1)  # rows of a word, at most
     pool, pool_end = np.empty(max(POOL, room), np.int32), 0
     hashes = np.empty(prefix // 2 + 2 if word_ngrams > 1 else 0, np.int64)  # of a text's words, as fastText's int32
-    slot_mask, cache_mask = np.uint64(len(slots) - 1), np.uint64(CACHE - 1)
+    slot_mask, cache_mask = np.uint64(len(slots) - 1), np.uint64(cache - 1)
     word[0] = 60  # "<"
     for text in range(len(offsets) - 1):
         at, end = offsets[text], offsets[text + 1]
@@ -292,7 +312,7 @@ def _predict(
                 else:
                     if pool_end + room > len(pool):
                         pool_end = 0
-                        for z in range(CACHE):
+                        for z in range(cache):
                             seen_size[z] = 0
                     begin_rows = pool_end
                     number = np.int64(-1)
@@ -331,7 +351,7 @@ def _predict(
                                     gram = np.uint32((gram ^ _extended(word[j])) * np.uint32(16777619))
                                     j += 1
                             if n >= min_n and not (n == 1 and (i == 0 or j == whole)):
-                                row = _row_of(np.int64(gram % buckets), shape, bits, keys, rows, words)
+                                row = _row_of(np.int64(gram % buckets), shape, bits, places, words)
                                 if row >= 0:
                                     pool[pool_end] = row
                                     pool_end += 1
@@ -344,8 +364,17 @@ def _predict(
                     found = pool_end - begin_rows
                     if size <= CACHED_WORD:
                         seen_at[slot], seen_size[slot], seen_rows[slot], seen_count[slot] = first, size, begin_rows, found
-                for z in range(begin_rows, begin_rows + found):
-                    _add(hidden, inputs, np.int64(pool[z]), lanes)
+                        if summed:
+                            for z in range(dim):
+                                sums[slot, z] = 0
+                            for z in range(begin_rows, pool_end):
+                                _add(sums[slot], inputs, np.int64(pool[z]), lanes)
+                            pool_end = begin_rows
+                if summed and size <= CACHED_WORD:
+                    _add(hidden, sums, slot, lanes)
+                else:
+                    for z in range(begin_rows, begin_rows + found):
+                        _add(hidden, inputs, np.int64(pool[z]), lanes)
                 count += found
             if word_ngrams > 1:
                 gram = np.uint32(2166136261)
@@ -363,7 +392,7 @@ def _predict(
             mixed = np.uint64(hashes[begin])
             for z in range(begin + 1, min(held, begin + word_ngrams)):
                 mixed = mixed * np.uint64(116049371) + np.uint64(hashes[z])
-                row = _row_of(np.int64(mixed % np.uint64(bucket_count)), shape, bits, keys, rows, words)
+                row = _row_of(np.int64(mixed % np.uint64(bucket_count)), shape, bits, places, words)
                 if row >= 0:
                     count += 1
                     _add(hidden, inputs, row, lanes)
@@ -372,7 +401,7 @@ def _predict(
         share = np.float32(1.0 / count)
         for z in range(dim):
             hidden[z] *= share
-        _scores(hidden, outputs, left, right, sigmoid, loss, lanes, n_labels, nodes)
+        _scores(hidden, outputs, left, right, sigmoid, loss, values, nodes)
         _best(nodes, n_labels, labels[text], scores[text])
         if len(every):
             for label in range(n_labels):

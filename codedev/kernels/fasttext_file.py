@@ -38,13 +38,12 @@ class Vocabulary(NamedTuple):
 
 
 class NGrams(NamedTuple):
-    """Which hashed n-grams have a row. Without pruning every bucket has one and `keys` is empty."""
+    """Which hashed n-grams have a row. Without pruning every bucket has one and `places` is empty."""
 
     bucket: int
     pruned: bool
     bits: np.ndarray  # uint64: may the bucket (modulo the number of bits) have a row? Answers most lookups from the second-level cache
-    keys: np.ndarray  # int32[power of two] open addressing, -1 where empty
-    rows: np.ndarray  # int32, beside keys: the row in the input matrix
+    places: np.ndarray  # int64[power of two] open addressing: the bucket << 32 | its row in the input matrix, -1 where empty
 
 
 class FastText(NamedTuple):
@@ -172,17 +171,17 @@ def _dictionary(reader: _Reader, bucket: int, *, uses_ngrams: bool) -> tuple[lis
 
 def _ngram_table(bucket: int, pruned: bool, pairs: np.ndarray, n_words: int) -> NGrams:
     size = 1 << max(4, (3 * len(pairs)).bit_length())
-    keys, rows = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
+    places = np.full(size, -1, np.int64)
     bits = np.zeros(1 << (min(max(bucket, 64), 1 << 24) - 1).bit_length() - 6, np.uint64)
     number_of_bits = 64 * len(bits)
     for key, row in pairs.tolist():
         at = key * 0x9E3779B1 % (1 << 32) & size - 1
-        while keys[at] >= 0 and keys[at] != key:
+        while places[at] >= 0 and places[at] >> 32 != key:
             at = at + 1 & size - 1
-        keys[at], rows[at] = key, row + n_words
+        places[at] = key << 32 | row + n_words
         bit = key % number_of_bits
         bits[bit >> 6] |= np.uint64(1 << (bit & 63))
-    return NGrams(bucket, pruned, bits, keys, rows)
+    return NGrams(bucket, pruned, bits, places)
 
 
 def _vocabulary(words: list[bytes]) -> Vocabulary:
