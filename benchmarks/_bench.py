@@ -167,12 +167,14 @@ def print_profile(case: Case) -> None:
     pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(30)
 
 
-def peers_python(folder: Path, packages: Sequence[str]) -> str:
-    """The Python of an environment for other tools, made with these packages where there is none."""
+def peers_python(folder: Path, packages: Sequence[str], bare: Sequence[str] = ()) -> str:
+    """The Python of an environment for other tools, made with these packages where there is none; `bare` ones without what they ask for."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+        if bare:
+            subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *bare], check=True)
     return str(python)
 
 

@@ -24,16 +24,7 @@ from codedev.kernels.sketch import estimate, sketches
 
 def clones(data: Path, count: int) -> list[dict[str, Any]]:
     """Prints a row for each kind of change and returns them, of `count` files drawn by a hash of their names."""
-    sources = []
-    for path in sorted((data / "code").rglob("*.py"), key=lambda path: random.Random(path.name).random()):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        try:
-            if len(text) >= 2000 and len([node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]) > 2:
-                sources.append(text)
-        except (SyntaxError, ValueError):
-            continue
-        if len(sources) == count:
-            break
+    sources = sources_of(data, count)
     rows = []
     for kind, change in CHANGES.items():
         changed = [change(text, random.Random(row)) for row, text in enumerate(sources)]
@@ -54,6 +45,21 @@ def clones(data: Path, count: int) -> list[dict[str, Any]]:
         rows.append(row)
         print(f"{kind:<44}" + "".join(_cells(unit, row[unit]) for unit in ("words", "code")), flush=True)
     return rows
+
+
+def sources_of(data: Path, count: int) -> list[str]:
+    """Python files of three functions or classes and more, drawn by a hash of their names."""
+    sources: list[str] = []
+    for path in sorted((data / "code").rglob("*.py"), key=lambda path: random.Random(path.name).random()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            if len(text) >= 2000 and len([node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]) > 2:
+                sources.append(text)
+        except (SyntaxError, ValueError):
+            continue
+        if len(sources) == count:
+            break
+    return sources
 
 
 def _cells(unit: str, figures: dict[str, float]) -> str:
