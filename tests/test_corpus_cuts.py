@@ -85,3 +85,19 @@ def test_workers_and_a_second_run_change_nothing(tmp_path: Path) -> None:
     assert table(tmp_path / "one", "documents")["second"]["text"] == TEXTS["second"]
     run(tmp_path / "one")
     assert "q.cuts" not in table(tmp_path / "one", "documents")["second"]
+
+
+def test_lines_that_differ_in_a_number_stay(tmp_path: Path) -> None:
+    """A diary is no boilerplate, unless the recipe says so."""
+    diary = "\n".join(f"On {day} May the temperature at noon was {day % 7 + 12} degrees in the shade." for day in range(1, 31))
+    tmp_path.joinpath("in.jsonl").write_bytes(orjson.dumps({"text": diary}) + b"\n")
+    source = {"name": "s", "type": "tables", "paths": ["in.jsonl"], "text": "text", "kind": "web"}
+    left = {}
+    for digits in (False, True):
+        asked = {"digits": digits} if digits else {}
+        recipe = {"name": "c", "sources": [source], "dedup": {"lines": asked, "paragraphs": asked, "min_chars": 0}}
+        build(recipes.check(recipe, "recipe"), tmp_path, tmp_path / "out")
+        (row,) = table(tmp_path, "documents").values()
+        left[digits] = row["text"]
+    assert left[False] == diary
+    assert left[True].count("On ") == 1

@@ -127,7 +127,7 @@ def test_lines_that_stood_before_and_boilerplate_go(tmp_path: Path) -> None:
     rows[4]["kind"] = "code"
     rows[5]["text"] = f"```\n{FOOTER}\n{FOOTER}\n```\n"
     tables, found = written(tmp_path, rows)
-    assert find_lines(tables, found, config=Lines(max_documents=3, keep=2), memory=1 << 30) == 3
+    assert find_lines(tables, found, config=Lines(max_documents=3, keep=2, digits=True), memory=1 << 30) == 3
     texts, cuts, counts = cut(tables, found)
     for row, old in enumerate(rows):
         if row == 2:

@@ -23,7 +23,7 @@ class Lines(Model):
     max_documents: int | None = Field(default=None, ge=1)  # a line that more documents hold is boilerplate; null = no line is
     keep: int = Field(default=1, ge=0)  # documents, the first ones, that keep a line of boilerplate
     min_chars: int = Field(default=30, ge=1)  # of a line, white space squeezed: shorter ones always stay
-    digits: bool = True  # lines that differ in their numbers alone are one
+    digits: bool = False  # lines that differ in their numbers alone are one: for boilerplate; a diary would lose its days
     kinds: tuple[str, ...] | None = ("web", "conversation", "book", "paper", "qa")  # null = all
 
 
