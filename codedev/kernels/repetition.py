@@ -40,6 +40,12 @@ def _mixed(value: Any) -> Any:
     return value ^ (value >> np.uint64(33))
 
 
+@numba.njit(numba.uint64(numba.uint64), nogil=True, cache=True, inline="always")
+def _spread(value: Any) -> Any:
+    value = value * _MIX_1
+    return value ^ (value >> np.uint64(32))
+
+
 @numba.njit(
     numba.int32(
         HASHES, LENGTHS, MARKS, numba.int64, HASHES, LENGTHS, numba.int64, numba.int32, numba.uint64, numba.uint64, numba.int64, ROW
@@ -159,9 +165,22 @@ def ngram_repeats(
         sums[word + 1] = sums[word] * _BASE + hashes[word]
         chars[word + 1] = chars[word] + lengths[word]
     power = _BASE
-    left = words - 1  # n-grams that may repeat
-    for at in range(left):
-        places[at] = at
+    # Most pairs occur once. A filter of 16 bits a word, free of branches, leaves few of them for the table: in `counts` are its bits seen
+    # once, in `firsts` those seen twice.
+    bits = size // 4
+    for place in range(bits):
+        counts[place] = firsts[place] = 0
+    places_mask = np.uint64(8 * size - 1)
+    for at in range(words - 1):
+        place = np.int64(_spread(sums[at + 2] - sums[at] * (_BASE * _BASE)) & places_mask)
+        bit = np.int32(1) << np.int32(place & 31)
+        firsts[place >> 5] |= counts[place >> 5] & bit
+        counts[place >> 5] |= bit
+    left = 0  # n-grams that may repeat
+    for at in range(words - 1):
+        place = np.int64(_spread(sums[at + 2] - sums[at] * (_BASE * _BASE)) & places_mask)
+        places[left] = at
+        left += (firsts[place >> 5] >> np.int32(place & 31)) & 1
     for n in range(2, 11):
         if words < n:
             break

@@ -53,6 +53,11 @@ for _row, _style in enumerate(STYLES.values()):
         _MARKS[_row, _column, : len(_mark)] = np.frombuffer(_mark, np.uint8)
         _WIDTHS[_row, _column] = len(_mark)
 
+# Of base64: 1 digit, 2 upper, 4 lower, 8 other; 16 for what a number may begin with.
+_KINDS = np.zeros(256, np.uint8)
+_KINDS[48:58], _KINDS[65:91], _KINDS[97:123] = 1, 2, 4
+_KINDS[[43, 47, 61]], _KINDS[48], _KINDS[92] = 8, 17, 16
+
 _BYTES = numba.types.Array(numba.uint8, 1, "C")
 
 
@@ -171,26 +176,20 @@ def _encoded(data: Any, offsets: Any, wanted: Any, out: Any) -> None:
         numbers = number_chars = gap = 0
         while at <= end:
             byte = data[at] if at < end else np.uint8(0)
-            kind = 0
-            if 48 <= byte <= 57:
-                kind = 1
-            elif 65 <= byte <= 90:
-                kind = 2
-            elif 97 <= byte <= 122:
-                kind = 4
-            elif byte == 43 or byte == 47 or byte == 61:
-                kind = 8
-            if kind:
+            kind = _KINDS[byte]
+            if kind & 15:
                 run += 1
                 seen |= kind
-            else:
+            elif run:
                 if run >= RUN and seen & 7 == 7:
                     total += run
                     longest = max(longest, run)
                 run = seen = 0
             # A number: 0x or \\x and hexadecimal digits, \\u and four of them
             width = 0
-            if run <= 1 and at + 3 < end and (data[at + 1] == 120 and (byte == 48 or byte == 92)) and _is_hex(data[at + 2]):
+            if kind < 16:
+                pass
+            elif run <= 1 and at + 3 < end and (data[at + 1] == 120 and (byte == 48 or byte == 92)) and _is_hex(data[at + 2]):
                 width = 3
                 while width < 18 and at + width < end and _is_hex(data[at + width]):
                     width += 1
@@ -205,12 +204,13 @@ def _encoded(data: Any, offsets: Any, wanted: Any, out: Any) -> None:
                 gap = run = seen = 0
                 at += width
                 continue
-            gap += 1
-            if gap > 4 or at == end or not (byte == 44 or byte == 32 or byte == 10 or byte == 9 or byte == 34):
-                if numbers >= NUMBERS:
-                    total += number_chars
-                    longest = max(longest, number_chars)
-                numbers = number_chars = gap = 0
+            if numbers:
+                gap += 1
+                if gap > 4 or at == end or not (byte == 44 or byte == 32 or byte == 10 or byte == 9 or byte == 34):
+                    if numbers >= NUMBERS:
+                        total += number_chars
+                        longest = max(longest, number_chars)
+                    numbers = number_chars = gap = 0
             at += 1
         out[row, 7], out[row, 8] = total, longest
 

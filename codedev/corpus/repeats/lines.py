@@ -77,15 +77,16 @@ def _spill(tables: Sequence[Table], changes: Changes, work: Path, config: Lines,
 class _Buckets:
     """Lines that go, in files by range of rows, so that each can be sorted in memory."""
 
-    def __init__(self, work: Path, tables: Sequence[Table], rows: int = 1 << 20) -> None:
+    def __init__(self, work: Path, tables: Sequence[Table], rows: int = 1 << 16) -> None:
         self._rows = rows
         last = max((table.first_row + pq.read_metadata(table.judged).num_rows for table in tables), default=0)
         self._paths = [work / f"gone-{number:06d}" for number in range(-(-last // rows))]
 
     def add(self, gone: np.ndarray) -> None:
-        for number in np.unique(gone["row"] // self._rows).tolist():
-            with self._paths[number].open("ab") as file:
-                file.write(gone[gone["row"] // self._rows == number].tobytes())
+        gone = gone[np.argsort(gone["row"], kind="stable")]
+        for part in np.split(gone, np.flatnonzero(np.diff(gone["row"] // self._rows)) + 1) if len(gone) else ():
+            with self._paths[part["row"][0] // self._rows].open("ab") as file:
+                file.write(part.tobytes())
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for path in self._paths:
