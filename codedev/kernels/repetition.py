@@ -168,8 +168,8 @@ def ngram_repeats(
     # Most pairs occur once. A filter of 16 bits a word, free of branches, leaves few of them for the table: in `counts` are its bits seen
     # once, in `firsts` those seen twice.
     bits = size // 4
-    for place in range(bits):
-        counts[place] = firsts[place] = 0
+    for entry in range(bits):
+        counts[entry] = firsts[entry] = 0
     places_mask = np.uint64(8 * size - 1)
     for at in range(words - 1):
         place = np.int64(_spread(sums[at + 2] - sums[at] * (_BASE * _BASE)) & places_mask)
