@@ -136,6 +136,18 @@ def test_an_earlier_document_stays_whatever_keep_prefers(crawls: Path) -> None:
     assert mine.keys() >= {row["id"] for row in lost(crawls / "month") if row["reason"] == "known_near_duplicate"}
 
 
+def test_an_index_of_another_corpus_is_not_used(crawls: Path, tmp_path: Path) -> None:
+    """Rows and description equal: its hash is not the one that the corpus lists. A corpus named twice is no other than once."""
+    shutil.copytree(crawls / "old", tmp_path / "old")
+    crawl(tmp_path, "backwards", {"1": OLD[::-1]}, index=True)
+    for path in (tmp_path / "backwards" / "index").rglob("*.parquet"):
+        shutil.copy(path, tmp_path / "old" / path.relative_to(tmp_path / "backwards"))
+    shutil.copytree(crawls / "older", tmp_path / "older")
+    crawl(tmp_path, "month", {"new": NEW}, workers=2, against=["old", "older", "older"], minhash={}, url={})
+    assert kept(tmp_path / "month") == kept(crawls / "month")
+    assert [row["evidence"] for row in lost(tmp_path / "month")] == [row["evidence"] for row in lost(crawls / "month")]
+
+
 def test_a_changed_earlier_corpus_is_noticed(crawls: Path, tmp_path: Path) -> None:
     crawl(tmp_path, "old", {"old": OLD[:1]})
     first = crawl(tmp_path, "month", {"new": NEW}, against=["old"], minhash={}, url={})
@@ -156,7 +168,17 @@ def test_a_corpus_that_cannot_be_compared_with_is_said_in_one_line(crawls: Path,
     shutil.copytree(crawls / "old", tmp_path / "fewer")
     fewer = next((tmp_path / "fewer" / "documents").rglob("*.parquet"))
     pq.write_table(pq.read_table(fewer).slice(1), fewer)
+    shutil.copytree(crawls / "old", tmp_path / "other")
+    other = next((tmp_path / "other" / "documents").rglob("*.parquet"))
+    table = pq.read_table(other)
+    pq.write_table(table.set_column(3, "text", table.column("text").take(list(range(table.num_rows))[::-1])), other)
+    shutil.rmtree(tmp_path / "other" / "index")
+    shutil.copytree(crawls / "old", tmp_path / "outside")
+    manifest = tmp_path / "outside" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"documents/pages/', '"../outside/documents/pages/', 1))
     for name, said in [
+        ("other", "is not what its corpus wrote"),
+        ("outside", "is no part of it"),
         ("none", "holds no finished corpus"),
         ("empty", "holds no finished corpus"),
         ("torn", "cannot be read"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from codedev._errors import RecipeError
 from codedev.corpus import presets, quality
 from codedev.corpus.document import DOCUMENT, KINDS, PROSE_KINDS
 from codedev.corpus.normalise import normalise
-from codedev.corpus.recipe import FAMILIES, Code, FineWeb, Gopher, Quality
+from codedev.corpus.recipe import C4, FAMILIES, Code, FineWeb, Gopher, Quality
 from codedev.corpus.stage import Filter, Rule, filter_stage, rule_filter, verdict
 
 
@@ -246,7 +248,7 @@ def test_c4_rewrites_what_it_keeps() -> None:
     recipe = Quality(c4={"rewrite": True, "min_sentences": 1}, fineweb={})
     batch, counts = quality.scoring(recipe)(plain(texts))
     assert batch.column("text").to_pylist() == ["One more line here.", "menu\nmore", PROSE]
-    assert counts["note.c4_lines"] == 1
+    assert counts["note.rewritten"] == 1
     assert batch.column("q.chars").to_pylist() == [19, 9, len(PROSE)]  # of the text as it is now
     assert judged(recipe, plain(texts))[1] == "too_few_sentences"
     for kind, lang in (("code", "en"), ("web", "de")):
@@ -341,3 +343,42 @@ def test_texts_that_datatrove_keeps_are_kept_and_no_others(name: str, keys: dict
     kept = [reason is None for reason in judged(Quality(**keys), plain(GOLDEN["texts"]))]
     assert kept == [not reason for reason in GOLDEN["reasons"][name]]
     assert len(set(GOLDEN["reasons"][name])) > 2
+
+
+def test_spans_move_with_the_lines_that_c4_keeps() -> None:
+    """Against the text itself: each span is where its bytes are in the rewritten text, in order; what was cut has none."""
+    from codedev.corpus.quality.moved import moved_spans
+
+    rng = random.Random(5)
+    bits = [
+        "Ein Satz mit Größe",
+        "[12]",
+        " und noch viel mehr.",
+        "kurz",
+        "[edit]",
+        "\n",
+        "  ",
+        "\r\n",
+        "\u2028",
+        "日本語の文です。",
+        "Cookie policy",
+        "<MAIL{}>",
+    ]
+    texts = []
+    for _ in range(400):
+        made = "".join(rng.choices(bits, k=rng.randrange(1, 60)))
+        for number in range(made.count("<MAIL{}>")):
+            made = made.replace("{}", str(number), 1)
+        texts.append(made)
+    before = pa.array(texts, pa.large_string())
+    column = pa.array(
+        [[{"offset": len(text[: m.start()].encode()), "length": len(m[0])} for m in re.finditer("<MAIL[0-9]+>", text)] for text in texts]
+    )
+    batch = pa.record_batch({"text": before, "kind": pa.array(["web"] * 400), "lang": pa.array(["en"] * 400)})
+    told, _ = quality.scoring(Quality(c4=C4(rewrite=True, terminal_punctuation=False, min_line_words=2)))(batch)
+    after = told.column("text")
+    moved = moved_spans(column, before, after)
+    assert sum(map(len, moved.to_pylist())) > 300
+    for old, new, spans in zip(texts, after.to_pylist(), moved.to_pylist(), strict=True):
+        found = [(len(new[: m.start()].encode()), len(m[0])) for m in re.finditer("<MAIL[0-9]+>", new)]
+        assert [(span["offset"], span["length"]) for span in spans] == found, (old, new)

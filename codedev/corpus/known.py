@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codedev._errors import InputError
-from codedev._run import Progress, content_key, read_json, read_receipt, write_receipt
+from codedev._errors import InputError, printable
+from codedev._run import Progress, content_key, file_hash, read_json, read_receipt, write_receipt
 from codedev.corpus.document import DOCUMENT
 from codedev.corpus.engines.local import Run
 from codedev.corpus.parts import PartWriter, read_part
@@ -84,15 +84,20 @@ def parts_of(recipe: CorpusRecipe, base: Path, out: Path) -> list[Part]:
             )
         manifest = read_json(corpus / "manifest.json")
         try:
-            listed = [(corpus / str(part["path"]), str(part["hash"]), int(part["rows"])) for part in manifest["parts"]["documents"]]
+            listed = [(str(part["path"]), str(part["hash"]), int(part["rows"])) for part in manifest["parts"]["documents"]]
+            indexes = {str(part["path"]): str(part["hash"]) for part in manifest["parts"].get("index", [])}
         except (KeyError, TypeError, ValueError):
             raise InputError(f"dedup.against: {name}: its manifest.json lists no documents. Build that corpus again") from None
-        for path, digest, rows in listed:
+        for told, digest, rows in listed:
             if not rows:
                 continue
-            _check(path, rows)
-            index = corpus / "index" / path.relative_to(corpus / "documents")
-            found.append(Part(path, digest, index if _usable(index, path, described) else None))
+            inside = PurePosixPath(told)
+            if inside.parts[0] != "documents" or ".." in inside.parts:
+                raise InputError(f"{name}: its manifest.json lists {printable(told)}, which is no part of it. Build that corpus again")
+            _check(corpus / inside, rows)
+            index = PurePosixPath("index", *inside.parts[1:])
+            usable = _usable(corpus / index, corpus / inside, described, indexes.get(str(index)))
+            found.append(Part(corpus / inside, digest, corpus / index if usable else None))
     return found
 
 
@@ -107,9 +112,11 @@ def _check(path: Path, rows: int) -> None:
         raise InputError(f"{path}: holds {held:,} documents where its manifest says {rows:,}. Build that corpus again")
 
 
-def _usable(index: Path, documents: Path, described: bytes) -> bool:
-    """Made in the same way, row group by row group as the documents."""
+def _usable(index: Path, documents: Path, described: bytes, digest: str | None) -> bool:
+    """The file that the corpus lists, made in the same way, row group by row group as the documents."""
     try:
+        if digest is None or file_hash(index) != digest:
+            return False
         mine, theirs = pq.read_metadata(index), pq.read_metadata(documents)
     except (OSError, pa.ArrowException):
         return False
@@ -121,11 +128,14 @@ def index_all(context: Context, run: Run, progress: Progress) -> Known:
     """The tables of all parts; the indexes that are missing are computed under `.work/known`, and kept there."""
     parts = parts_of(context.recipe, context.base, context.out)
     told: dict[int, Path] = {number: part.own_index for number, part in enumerate(parts) if part.own_index}
-    missing = [(number, part) for number, part in enumerate(parts) if not part.own_index]
-    progress("index", 0, len(missing))
-    for done, (number, path) in enumerate(run(partial(_index_one, context), missing) if missing else (), 1):
-        told[number] = path
-        progress("index", done, len(missing))
+    missing = {part.hash: part for part in parts if not part.own_index}  # a corpus may be named twice
+    made: dict[str, Path] = {}
+    if missing:
+        progress("index", 0, len(missing))
+        for digest, path in run(partial(_index_one, context), missing.values()):
+            made[digest] = path
+            progress("index", len(made), len(missing))
+    told |= {number: made[part.hash] for number, part in enumerate(parts) if not part.own_index}
     _remove_others(context, set(told.values()))
     tables: list[Table] = []
     rows = 0
@@ -139,16 +149,17 @@ def known_key(parts: list[Part]) -> str:
     return content_key([(part.hash, part.own_index is not None) for part in parts])
 
 
-def _index_one(context: Context, argument: tuple[int, Part]) -> tuple[int, Path]:
-    """Compute a part's index unless it is there."""
+def _index_one(context: Context, part: Part) -> tuple[str, Path]:
+    """(the part's hash, its index), which is computed unless it is there."""
     from codedev.corpus.score import with_identity
 
-    number, part = argument
     schema = index_schema(context.recipe)
     path = context.work / "known" / f"{content_key(part.hash, (schema.metadata or {})[_DESCRIPTION].decode())}.parquet"
     receipt = path.with_suffix(".json")
+    if file_hash(part.documents) != part.hash:
+        raise InputError(f"{part.documents}: is not what its corpus wrote. Build that corpus again")
     if read_receipt(receipt):
-        return number, path
+        return part.hash, path
     minhash = context.recipe.dedup.minhash
     columns = [name for name in DOCUMENT.names if name in pq.read_schema(part.documents).names]
 
@@ -165,7 +176,7 @@ def _index_one(context: Context, argument: tuple[int, Part]) -> tuple[int, Path]
         for batch in indexed():
             writer.add(index_batch(batch, schema))
     write_receipt(receipt, [path], {"rows": writer.rows})
-    return number, path
+    return part.hash, path
 
 
 def _remove_others(context: Context, used: set[Path]) -> None:

@@ -21,6 +21,8 @@ from codedev.corpus.records import Reader
 from codedev.corpus.unit import IDENTITY, Context, Unit, poisoned_path, score_key, scoring_stages, tables
 from codedev.kernels.squeeze import squeeze
 
+_NOTED_AT = {"scores": "c4"}  # stage: the filter of the waterfall that tells what it did; C4 alone rewrites
+
 
 def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
     """The receipt of the unit's first pass: key, rows, bytes read, counters of reading and of normalisation."""
@@ -54,7 +56,7 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
                 batch, counted = scoring.stage(batch)
                 if scoring.name != "normalise":  # rows of the others are counted where their columns are judged
                     counted = Counter({name: count for name, count in counted.items() if name.startswith("note.")})
-                noted.setdefault(scoring.name, Counter()).update(counted)
+                noted.setdefault(_NOTED_AT.get(scoring.name, scoring.name), Counter()).update(counted)
             documents.add(with_identity(batch))
         drain()
     pieces.flush()

@@ -22,13 +22,14 @@ from codedev.corpus.buffers import text_buffers
 from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.language import is_among
 from codedev.corpus.quality import bylanguage
+from codedev.corpus.quality.moved import moved_spans
 from codedev.corpus.recipe import C4, FAMILIES, Code, Gopher, Quality
 from codedev.corpus.stage import Stage
 from codedev.kernels import linecount, literals, marks, segment, textstats, words
 from codedev.kernels import lines as line_kernel
 from codedev.kernels.repetition import NGRAM_COLUMNS
 
-VERSION = 4
+VERSION = 5
 DEFAULT = Quality(gopher=Gopher(), code=Code())
 
 # Written without spaces between words: their own segmentation, whatever the recipe's definition (kernels/words.py).
@@ -118,9 +119,12 @@ def scoring(quality: Quality) -> Stage:
             chosen = (
                 prose & _true(is_among(batch.column("lang").cast(pa.string()), quality.c4.languages)) if quality.c4.languages else prose
             )
-            text = _c4(text, quality.c4, chosen, found, counts)
+            before, text = text, _c4(text, quality.c4, chosen, found, counts)
             if quality.c4.rewrite:
                 batch = batch.set_column(batch.schema.get_field_index("text"), "text", text)
+                if (at := batch.schema.get_field_index("q.pii.spans")) >= 0:
+                    moved = moved_spans(batch.column(at), before, text)
+                    batch = batch.set_column(at, batch.schema.field(at), moved)
                 segmented = None
         buffers = text_buffers(text)
         if "fineweb" in asked:
@@ -298,8 +302,10 @@ def _c4(text: pa.Array, config: C4, chosen: np.ndarray, found: dict[str, np.ndar
         return text
     lines = pa.LargeStringArray.from_buffers(len(text), pa.py_buffer(bounds), pa.py_buffer(kept))
     changed = pa.array(chosen & (stats["kept_lines"] > 0) & _true(pc.fill_null(pc.not_equal(lines, text), False)))
-    counts["note.c4_lines"] += pc.sum(changed).as_py() or 0
-    return pc.if_else(changed, lines, text)
+    rewritten = pc.if_else(changed, lines, text)
+    counts["note.rewritten"] += pc.sum(changed).as_py() or 0
+    counts["note.cut_bytes"] += (pc.sum(pc.binary_length(text)).as_py() or 0) - (pc.sum(pc.binary_length(rewritten)).as_py() or 0)
+    return rewritten
 
 
 def _named(names: tuple[str, ...], stats: np.ndarray) -> dict[str, np.ndarray]:
