@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,35 @@ def test_errors_survive_a_worker() -> None:
     for error in (RecipeError("a\nb"), MissingExtraError("torch", "train")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again)) == (type(error), str(error))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"language": {"keep": ["english"]}}, "'english' is no BCP-47 tag"),
+        ({"language": {"keep": ["en", "ger"]}}, "'ger' is written 'de' here"),
+        ({"language": {"min_scores": {"deu-Latn": 0.5}}}, "'deu-Latn' is written 'de-Latn' here"),
+        ({"language": {"keep": []}}, "names no language"),
+        ({"quality": {"gopher": {"languages": ["klingon"]}}}, "'klingon' is no BCP-47 tag"),
+        ({"quality": {"gopher": {}, "by_language": {"german": {"gopher": {"min_words": 3}}}}}, "'german' is no BCP-47 tag"),
+        ({"quality": {"gopher": {"min_words": 100, "max_words": 5}}}, "min_words 100 is more than max_words 5"),
+        ({"quality": {"gopher": {"min_alpha_words": 3}}}, "min_alpha_words"),
+        (
+            {"quality": {"learned": {"good": {"model": "m.bin", "min_score": 0.9, "max_score": 0.1}}}},
+            "min_score 0.9 is more than max_score",
+        ),
+        ({"quality": {"perplexity": {"models": {"en": "m.npz"}, "bounds": {"min": 900.0, "max": 5.0}}}}, "min 900 is more than max 5"),
+    ],
+)
+def test_what_would_keep_nothing_is_refused(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+    source = {"name": "s", "type": "tables", "paths": ["a.jsonl"]}
+    with pytest.raises(RecipeError, match=re.escape(said)) as refused:
+        recipes.check({"name": "r", "sources": [source], **keys}, "r.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_tags_of_languages_that_have_three_letters_are_known() -> None:
+    source = {"name": "s", "type": "tables", "paths": ["a.jsonl"]}
+    recipes.check({"name": "r", "sources": [source], "language": {"keep": ["yue", "sr-Latn", "zh", "fil"]}}, "r.yaml")
+    own = {"keep": ["english"], "model": "mine.ftz"}  # its labels are its own
+    recipes.check({"name": "r", "sources": [source], "language": own}, "r.yaml")

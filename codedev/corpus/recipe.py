@@ -12,6 +12,7 @@ from codedev import _recipe
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
 from codedev.corpus import presets
+from codedev.corpus.bounds import Bounded, Share, check_tags
 from codedev.corpus.document import KINDS
 from codedev.corpus.learned.config import Learned, Perplexity, Toxicity
 from codedev.corpus.repeats.config import Lines, Substring, Url
@@ -29,8 +30,16 @@ class Language(Model):
     prefix_bytes: int = Field(default=4096, ge=64)  # of a text that are read
     passages: bool = False  # look at passages too: q.lang.share, q.lang.second, q.lang.passages
 
+    @model_validator(mode="after")
+    def _check_tags(self) -> Language:
+        if self.keep is not None and not self.keep:
+            raise ValueError("keep: names no language, so nothing would be kept. Leave it out to keep all")
+        if self.model in ("ensemble", "lid.176"):  # any other may have labels of its own
+            check_tags([*(self.keep or ()), *self.min_scores])
+        return self
 
-class Gopher(Model):
+
+class Gopher(Bounded):
     """Quality rules of Rae et al. 2021 (arXiv 2112.11446), table A1. null switches a bound off."""
 
     languages: tuple[str, ...] | None = ("en",)  # the rules count English words and spaces between words; null = all
@@ -39,34 +48,34 @@ class Gopher(Model):
     min_mean_word_length: float | None = 3.0
     max_mean_word_length: float | None = 10.0
     max_symbol_ratio: float | None = 0.1  # '#' or ellipses, each, to words
-    max_bullet_lines: float | None = 0.9  # share of lines that start with a bullet
-    max_ellipsis_lines: float | None = 0.3  # share of lines that end with an ellipsis
-    min_alpha_words: float | None = 0.8  # share of words with a letter
+    max_bullet_lines: Share | None = 0.9  # share of lines that start with a bullet
+    max_ellipsis_lines: Share | None = 0.3  # share of lines that end with an ellipsis
+    min_alpha_words: Share | None = 0.8  # share of words with a letter
     min_stop_words: int | None = 2  # distinct words of stop_words
     stop_words: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=63)  # null = the be to of and that have with
 
 
-class Repetition(Model):
+class Repetition(Bounded):
     """Repetition rules of Rae et al. 2021 (arXiv 2112.11446), table A1: shares of lines, of paragraphs, and of all characters. null
     switches a bound off."""
 
     languages: tuple[str, ...] | None = None  # null = all
-    max_dup_lines: float | None = 0.3
-    max_dup_paragraphs: float | None = 0.3
-    max_dup_line_chars: float | None = 0.2
-    max_dup_paragraph_chars: float | None = 0.2
+    max_dup_lines: Share | None = 0.3
+    max_dup_paragraphs: Share | None = 0.3
+    max_dup_line_chars: Share | None = 0.2
+    max_dup_paragraph_chars: Share | None = 0.2
     max_top_2: float | None = 0.2  # characters of the most frequent pair of words
     max_top_3: float | None = 0.18
     max_top_4: float | None = 0.16
-    max_dup_5: float | None = 0.15  # characters of words in runs of five that occurred before
-    max_dup_6: float | None = 0.14
-    max_dup_7: float | None = 0.13
-    max_dup_8: float | None = 0.12
-    max_dup_9: float | None = 0.11
-    max_dup_10: float | None = 0.1
+    max_dup_5: Share | None = 0.15  # characters of words in runs of five that occurred before
+    max_dup_6: Share | None = 0.14
+    max_dup_7: Share | None = 0.13
+    max_dup_8: Share | None = 0.12
+    max_dup_9: Share | None = 0.11
+    max_dup_10: Share | None = 0.1
 
 
-class C4(Model):
+class C4(Bounded):
     """Rules of C4 (Raffel et al. 2020, JMLR 21:140): lines are judged first, then the document by the lines that stay."""
 
     languages: tuple[str, ...] | None = ("en",)
@@ -82,31 +91,31 @@ class C4(Model):
     curly_bracket: bool = True  # drop documents with a curly bracket in a line
 
 
-class FineWeb(Model):
+class FineWeb(Bounded):
     """Rules of FineWeb (Penedo et al. 2024, arXiv 2406.17557, §3.6). null switches a bound off."""
 
     languages: tuple[str, ...] | None = None
-    min_terminal_lines: float | None = 0.12  # share of lines that end with a sentence's end
-    max_short_lines: float | None = 0.67  # share of lines of at most 30 characters
-    max_dup_line_chars: float | None = 0.01  # share of characters in lines that stood before
+    min_terminal_lines: Share | None = 0.12  # share of lines that end with a sentence's end
+    max_short_lines: Share | None = 0.67  # share of lines of at most 30 characters
+    max_dup_line_chars: Share | None = 0.01  # share of characters in lines that stood before
     max_newlines_per_word: float | None = 0.3
 
 
-class RefinedWeb(Model):
+class RefinedWeb(Bounded):
     """The line rule of RefinedWeb (Penedo et al. 2023, arXiv 2306.01116, G.2)."""
 
     languages: tuple[str, ...] | None = ("en",)
-    max_flagged_words: float | None = 0.05  # share of words in lines of capitals, numbers, counters, one word or calls to action
+    max_flagged_words: Share | None = 0.05  # share of words in lines of capitals, numbers, counters, one word or calls to action
 
 
-class Maths(Model):
+class Maths(Bounded):
     """Keep what holds mathematics: a share of characters, where OpenWebMath (arXiv 2310.06786) asks a classifier."""
 
     languages: tuple[str, ...] | None = None
-    min_share: float | None = 0.01  # of characters in formulas, LaTeX commands and mathematical symbols
+    min_share: Share | None = 0.01  # of characters in formulas, LaTeX commands and mathematical symbols
 
 
-class Compression(Model):
+class Compression(Bounded):
     """How far the head of a document shrinks under LZ77: 1 = nothing repeats, near 0 = nothing else. No published bounds."""
 
     languages: tuple[str, ...] | None = None
@@ -114,22 +123,22 @@ class Compression(Model):
     max_ratio: float | None = None
 
 
-class Code(Model):
+class Code(Bounded):
     """Rules of The Stack and StarCoder (arXiv 2211.15533, 2301.03988, 2305.06161, 2402.19173) for kind `code`. null switches a bound off.
     `by_language` gives a programming language bounds of its own: {JSON: {code: {max_lines: 512}}}."""
 
     max_line: int | None = 1000  # characters of the longest line
     max_mean_line: float | None = 100.0  # characters
-    min_alnum: float | None = 0.25  # share of letters and digits among characters
-    min_alpha: float | None = None  # share of letters
-    min_comments: float | None = None  # share of characters in lines that are comments, in languages whose comments are known
-    max_comments: float | None = None
-    max_encoded: float | None = None  # share of characters in base64 and lists of hexadecimal numbers
+    min_alnum: Share | None = 0.25  # share of letters and digits among characters
+    min_alpha: Share | None = None  # share of letters
+    min_comments: Share | None = None  # share of characters in lines that are comments, in languages whose comments are known
+    max_comments: Share | None = None
+    max_encoded: Share | None = None  # share of characters in base64 and lists of hexadecimal numbers
     max_encoded_run: int | None = None  # characters of the longest of them
     min_fertility: float | None = None  # characters to a token: an identifier, a number, any other visible character. No tokenizer's tokens
     max_fertility: float | None = None
     max_string: int | None = None  # characters of the longest string literal, docstrings aside
-    min_visible: float | None = None  # share of characters outside tags, scripts, styles and comments, in HTML
+    min_visible: Share | None = None  # share of characters outside tags, scripts, styles and comments, in HTML
     min_visible_chars: int | None = None  # those characters, in HTML
     min_chars: int | None = None
     max_chars: int | None = None
@@ -162,6 +171,7 @@ class Quality(Model):
     def _check(self) -> Quality:
         if self.words not in WORD_DEFINITIONS:
             raise ValueError(f"unknown words '{self.words}': {nearest(self.words, WORD_DEFINITIONS)}")
+        check_tags(name for name in self.by_language if name[:1].islower())  # programming languages are names
         for language in self.by_language:
             self.of_language(language)
         for name in self.learned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # ISO 639-3 and 639-1 of the languages that have a two-letter code: BCP-47 asks for the shorter one.
-_SHORT = dict(
+SHORT = dict(
     pair.split(":")
     for pair in (
         "aar:aa abk:ab afr:af aka:ak amh:am ara:ar arg:an asm:as ava:av ave:ae aym:ay aze:az bak:ba bam:bm "
@@ -67,7 +67,7 @@ _LOCALE = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})(?:_.*)?")
 
 def short_tag(code: str) -> str:
     """The tag of a language by its ISO 639-3 code: the two-letter one where there is one, the macrolanguage's for its usual member."""
-    return _USUAL_MEMBER.get(code) or _SHORT.get(code, code)
+    return _USUAL_MEMBER.get(code) or SHORT.get(code, code)
 
 
 def tag_of(label: str) -> str:

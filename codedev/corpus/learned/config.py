@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from codedev._recipe import Model
+from codedev.corpus.bounds import Bounded, check_tags
 
 EVERY = "all"  # in place of a language: for those that have nothing of their own
-_TAG = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_OR_EVERY = f", or `{EVERY}`"
 
 
-def _check_tags(tags: Iterable[str]) -> None:
-    for tag in tags:
-        if not _TAG.fullmatch(tag):  # `all` is one in form
-            raise ValueError(f"'{tag}' is no BCP-47 tag: write en, de or zh, or `{EVERY}`")
-
-
-class Learned(Model):
+class Learned(Bounded):
     """A fastText classifier of documents: our own (`codedev corpus quality train`) or any published one. Prose alone is scored."""
 
     model: str  # path of a .bin or .ftz file
@@ -34,7 +27,7 @@ class Learned(Model):
     max_score: float | None = None  # more: dropped; for models of what is not wanted
 
 
-class Band(Model):
+class Band(Bounded):
     """Bounds of perplexity. Percentiles are those of the text the model was calibrated on: CCNet's head ends at 30, its middle at 60."""
 
     min: float | None = None  # less: text that repeats, or that the model has seen
@@ -43,7 +36,7 @@ class Band(Model):
     max_percentile: float | None = Field(default=None, ge=0, le=100)
 
 
-class Perplexity(Model):
+class Perplexity(Bounded):
     """How unlike well-written text a document is: perplexity under an n-gram model of its language. Prose alone is scored."""
 
     models: dict[str, str] = Field(min_length=1)  # language: path of the model; `all` for those that have none of their own
@@ -53,13 +46,13 @@ class Perplexity(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Perplexity:
-        _check_tags([*self.models, *self.by_language])
+        check_tags([*self.models, *self.by_language], _OR_EVERY)
         if EVERY in self.by_language:
             raise ValueError(f"by_language.{EVERY}: those are `bounds`")
         return self
 
 
-class ToxicityModel(Model):
+class ToxicityModel(Bounded):
     """A fastText classifier of documents. Its texts are prepared as the .json beside it says, else they are read as they stand."""
 
     model: str  # path of a .bin or .ftz file
@@ -69,7 +62,7 @@ class ToxicityModel(Model):
     prefix_bytes: int | None = Field(default=None, ge=0)  # of a text that are read; 0 = all, null = as the .json says, else all
 
 
-class Toxicity(Model):
+class Toxicity(Bounded):
     """Toxic language, of prose alone. A bound that is null drops nothing: the columns are there all the same."""
 
     lists: dict[str, tuple[str, ...]] = Field(
@@ -81,7 +74,7 @@ class Toxicity(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Toxicity:
-        _check_tags(self.lists)
+        check_tags(self.lists, _OR_EVERY)
         if self.max_words is not None and not self.lists:
             raise ValueError("max_words: there are no lists to count words of")
         if self.max_score is not None and not self.classifier:
