@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from codedev._recipe import Model
 
+# Of a least share: a greatest one above 1 is off, as some published ones are.
 Share = Annotated[float, Field(ge=0, le=1)]
 
 _TAG = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")

@@ -48,8 +48,8 @@ class Gopher(Bounded):
     min_mean_word_length: float | None = 3.0
     max_mean_word_length: float | None = 10.0
     max_symbol_ratio: float | None = 0.1  # '#' or ellipses, each, to words
-    max_bullet_lines: Share | None = 0.9  # share of lines that start with a bullet
-    max_ellipsis_lines: Share | None = 0.3  # share of lines that end with an ellipsis
+    max_bullet_lines: float | None = 0.9  # share of lines that start with a bullet
+    max_ellipsis_lines: float | None = 0.3  # share of lines that end with an ellipsis
     min_alpha_words: Share | None = 0.8  # share of words with a letter
     min_stop_words: int | None = 2  # distinct words of stop_words
     stop_words: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=63)  # null = the be to of and that have with
@@ -60,19 +60,19 @@ class Repetition(Bounded):
     switches a bound off."""
 
     languages: tuple[str, ...] | None = None  # null = all
-    max_dup_lines: Share | None = 0.3
-    max_dup_paragraphs: Share | None = 0.3
-    max_dup_line_chars: Share | None = 0.2
-    max_dup_paragraph_chars: Share | None = 0.2
+    max_dup_lines: float | None = 0.3
+    max_dup_paragraphs: float | None = 0.3
+    max_dup_line_chars: float | None = 0.2
+    max_dup_paragraph_chars: float | None = 0.2
     max_top_2: float | None = 0.2  # characters of the most frequent pair of words
     max_top_3: float | None = 0.18
     max_top_4: float | None = 0.16
-    max_dup_5: Share | None = 0.15  # characters of words in runs of five that occurred before
-    max_dup_6: Share | None = 0.14
-    max_dup_7: Share | None = 0.13
-    max_dup_8: Share | None = 0.12
-    max_dup_9: Share | None = 0.11
-    max_dup_10: Share | None = 0.1
+    max_dup_5: float | None = 0.15  # characters of words in runs of five that occurred before
+    max_dup_6: float | None = 0.14
+    max_dup_7: float | None = 0.13
+    max_dup_8: float | None = 0.12
+    max_dup_9: float | None = 0.11
+    max_dup_10: float | None = 0.1
 
 
 class C4(Bounded):
@@ -96,8 +96,8 @@ class FineWeb(Bounded):
 
     languages: tuple[str, ...] | None = None
     min_terminal_lines: Share | None = 0.12  # share of lines that end with a sentence's end
-    max_short_lines: Share | None = 0.67  # share of lines of at most 30 characters
-    max_dup_line_chars: Share | None = 0.01  # share of characters in lines that stood before
+    max_short_lines: float | None = 0.67  # share of lines of at most 30 characters
+    max_dup_line_chars: float | None = 0.01  # share of characters in lines that stood before
     max_newlines_per_word: float | None = 0.3
 
 
@@ -105,7 +105,7 @@ class RefinedWeb(Bounded):
     """The line rule of RefinedWeb (Penedo et al. 2023, arXiv 2306.01116, G.2)."""
 
     languages: tuple[str, ...] | None = ("en",)
-    max_flagged_words: Share | None = 0.05  # share of words in lines of capitals, numbers, counters, one word or calls to action
+    max_flagged_words: float | None = 0.05  # share of words in lines of capitals, numbers, counters, one word or calls to action
 
 
 class Maths(Bounded):
@@ -132,8 +132,8 @@ class Code(Bounded):
     min_alnum: Share | None = 0.25  # share of letters and digits among characters
     min_alpha: Share | None = None  # share of letters
     min_comments: Share | None = None  # share of characters in lines that are comments, in languages whose comments are known
-    max_comments: Share | None = None
-    max_encoded: Share | None = None  # share of characters in base64 and lists of hexadecimal numbers
+    max_comments: float | None = None
+    max_encoded: float | None = None  # share of characters in base64 and lists of hexadecimal numbers
     max_encoded_run: int | None = None  # characters of the longest of them
     min_fertility: float | None = None  # characters to a token: an identifier, a number, any other visible character. No tokenizer's tokens
     max_fertility: float | None = None
