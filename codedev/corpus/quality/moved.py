@@ -19,39 +19,62 @@ def moved_spans(column: pa.Array, before: pa.Array, after: pa.Array) -> pa.Array
     told = np.flatnonzero(pc.fill_null(marked, False).to_numpy(zero_copy_only=False))
     if not len(told):
         return column
-    lists = column.to_pylist()
-    for row in told.tolist():
-        lists[row] = list(_moved(lists[row], before[row].as_py(), after[row].as_py()))
-    return pa.array(lists, column.type)
+    rows = pa.array(told)
+    lists = column.take(rows)
+    spans = lists.flatten()
+    starts, sizes = (spans.field(spans.type.get_field_index(name)).to_numpy() for name in ("offset", "length"))
+    ends = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
+    places = np.full(len(starts), -1, np.int64)
+    pairs = zip(before.take(rows).to_pylist(), after.take(rows).to_pylist(), strict=True)
+    for (old, new), low, high in zip(pairs, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        places[low:high] = _places(starts[low:high].tolist(), sizes[low:high].tolist(), old, new)
+    stay = np.flatnonzero(places >= 0)
+    kept = spans.take(pa.array(stay))
+    fields = [pa.array(places[stay]) if field.name == "offset" else kept.field(field.name) for field in kept.type]
+    moved = pa.StructArray.from_arrays(fields, fields=list(kept.type))
+    bounds = np.searchsorted(stay, ends).astype(np.int32)
+    return _replaced(column, told, pa.ListArray.from_arrays(pa.array(bounds), moved).cast(column.type))
 
 
-def _moved(spans: list[dict[str, object]], before: str, after: str) -> Iterator[dict[str, object]]:
-    """The spans that stand in a piece that was kept, in their order."""
-    pieces = list(_kept_pieces(before, after))
-    for span in spans:
-        start, length = int(span["offset"]), int(span["length"])  # type: ignore[call-overload]
-        for old, new, size in pieces:
-            if old <= start and start + length <= old + size:
-                yield {**span, "offset": new + start - old}
-                break
+def _replaced(column: pa.Array, rows: np.ndarray, lists: pa.Array) -> pa.Array:
+    """The column with `lists` in those rows."""
+    at = np.arange(len(column))
+    at[rows] = len(column) + np.arange(len(rows))
+    return pa.concat_arrays([column, lists]).take(pa.array(at))
+
+
+def _places(starts: list[int], sizes: list[int], before: str, after: str) -> list[int]:
+    """Where each span, in order, stands in `after`; -1 where it does not."""
+    pieces = _kept_pieces(before, after)
+    old = new = size = 0
+    places: list[int] = []
+    for start, length in zip(starts, sizes, strict=True):
+        while old + size <= start:
+            piece = next(pieces, None)
+            if piece is None:
+                return places + [-1] * (len(starts) - len(places))
+            old, new, size = piece
+        places.append(new + start - old if old <= start and start + length <= old + size else -1)
+    return places
 
 
 def _kept_pieces(before: str, after: str) -> Iterator[tuple[int, int, int]]:
-    """(offset before, offset after, length) in bytes of the pieces that were kept, in order: lines without their citations and the blanks
-    around them. A line of `after` is the first of `before`, behind those taken already, that gives it."""
+    """(offset before, offset after, length) in bytes of the pieces that were kept, in order: lines without the blanks around them, then
+    without their citations. A line of `after` is the first of `before`, behind those taken already, that gives it."""
     lines = after.split("\n")
     taken = old = new = 0
     for line in before.splitlines(keepends=True):
         stripped = line.strip()
-        if taken < len(lines) and stripped and _CITATION.sub("", stripped) == lines[taken]:
+        cited = "[" in stripped
+        if taken < len(lines) and stripped and (_CITATION.sub("", stripped) if cited else stripped) == lines[taken]:
             first = old + len(line[: line.find(stripped)].encode())
-            for start, end in _between_citations(stripped):
+            for start, end in _between_citations(stripped) if cited else ((0, len(stripped)),):
                 size = len(stripped[start:end].encode())
                 yield first + len(stripped[:start].encode()), new, size
                 new += size
             new += 1  # the line end
             taken += 1
-        old += len(line.encode())
+        old += len(line) if line.isascii() else len(line.encode())
 
 
 def _between_citations(line: str) -> Iterator[tuple[int, int]]:
