@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,29 @@ def watch(*, quiet: bool = False) -> Iterator[Progress]:
         yield from _bars()
     else:
         yield _log_lines()
+
+
+@contextlib.contextmanager
+def compiling(*, quiet: bool = False) -> Iterator[None]:
+    """Says once, when the first kernel that is not in the cache is compiled, what a fresh installation waits for."""
+    if quiet:
+        yield
+        return
+    from numba.core.event import Event, Listener, install_listener
+
+    class Told(Listener):
+        done = os.getpid()  # of this process: its workers, if they inherit it, say nothing
+
+        def on_start(self, event: Event) -> None:
+            if self.done == os.getpid():
+                self.done = 0
+                note("compiling kernels, once an installation (a minute or two): `codedev doctor --warm` does it beforehand")
+
+        def on_end(self, event: Event) -> None:
+            pass
+
+    with install_listener("numba:compile", Told()):
+        yield
 
 
 def _bars() -> Iterator[Progress]:

@@ -312,6 +312,81 @@ def test_what_a_document_says_is_no_command_to_the_terminal(run: Any, corpus: Pa
     assert r"esc\x1b[31m" in run("corpus", "inspect", corpus, "--limit", "99").out
 
 
+def test_scores_that_say_something_stand_several_a_line(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    write_lines(tmp_path / "a.jsonl")
+    write_lines(tmp_path / "b.jsonl", count=1, seed=1)
+    row = json.loads((tmp_path / "b.jsonl").read_text())
+    (tmp_path / "b.jsonl").write_text(json.dumps({**row, "field": "x" * 1000}))
+    sources = [source("s", "a.jsonl"), source("long", "b.jsonl")]
+    build_at(tmp_path, tmp_path / "c", *sources, quality={"preset": "gopher", "gopher": {"min_words": 40}})
+    assert run("corpus", "inspect", "c", "--json").out == "[]\n"
+    arguments = ("corpus", "inspect", "c", "--dropped", "any", "--source", "long")
+    [whole] = json.loads(run(*arguments, "--json").out)
+    lines = run(*arguments).out.splitlines()
+    scored = [line for line in lines if line.startswith("  q.")]
+    told = dict(pair.split(" ") for line in scored for pair in line.strip().split("  "))
+    assert told.keys() == {name for name, value in whole.items() if name.startswith("q.") and value}
+    assert float(told["q.gopher.words"]) == whole["q.gopher.words"] > 0
+    assert all(len(line) <= 100 for line in scored)
+    assert len(scored) < len(told) / 2
+    assert sum(len(line) for line in lines if line.startswith("  meta: ")) == len("  meta: …") + 300
+    assert "x" * 1000 in run("corpus", "inspect", "c", "--id", whole["id"]).out
+
+
+def test_a_diff_names_the_keys_that_differ(run: Any, tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl")
+    write_lines(tmp_path / "b.jsonl", seed=1)
+    one, two = source("one", "a.jsonl"), source("two", "b.jsonl")
+    build_at(tmp_path, tmp_path / "A", one, two, quality={"gopher": {"min_words": 20}})
+    build_at(tmp_path, tmp_path / "B", two, {**one, "kind": "web"}, quality={"gopher": {"min_words": 40}, "code": {}}, seed=3)
+    found = {row["key"]: (row["a"], row["b"]) for row in json.loads(run("corpus", "diff", "A", "B", "--json").out)["recipe"]}
+    code = found.pop("quality.code")
+    assert code[0] is None
+    assert code[1]["max_line"] == 1000
+    assert found == {
+        "seed": (0, 3),
+        "sources (order)": (["one", "two"], ["two", "one"]),
+        "sources.one.kind": (None, "web"),
+        "quality.gopher.min_words": (20, 40),
+    }
+    out = run("corpus", "diff", "A", "B").out
+    assert out.index("quality.gopher.min_words") < out.index("rewritten")
+    assert run("corpus", "diff", "A", "A").out.startswith("Recipe: the same\n")
+    (tmp_path / "B/recipe.yaml").write_text("sources: 3")
+    assert "recipe.yaml" in one_line(run("corpus", "diff", "A", "B"))
+
+
+def test_a_model_that_is_nearly_named(run: Any, tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl")
+    said = one_line(run("corpus", "build", write_recipe(tmp_path, language={"model": "lid176"}), "--out", "c", "--quiet"))
+    assert "language.model" in said
+    assert said.endswith("did you mean 'lid.176'?")
+
+
+def test_compilation_is_announced_once_and_where_it_happens(tmp_path: Path) -> None:
+    module = tmp_path / "kernel.py"
+    module.write_text(
+        "import sys, numba\nfrom codedev._terminal import compiling\n"
+        "with compiling(quiet='quiet' in sys.argv):\n"
+        "    @numba.njit('i8(i8)', cache=True)\n    def one(x): return x + 1\n"
+        "    @numba.njit('i8(i8)', cache=True)\n    def two(x): return x + 2\n"
+    )
+    said = []
+    for folder, *words in (("a",), ("a",), ("b", "quiet")):  # cold, warm, cold
+        done = subprocess.run(
+            [sys.executable, module, *words],
+            env={**ENVIRONMENT, "NUMBA_CACHE_DIR": str(tmp_path / folder), "PYTHONPATH": str(Path(__file__).parent.parent)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        assert done.stdout == ""
+        said.append(done.stderr.count("compiling kernels"))
+    assert said == [1, 0, 0]
+
+
 def test_head_may_go(corpus: Path) -> None:
     """Much output and little: the writer ends quietly, and with 0, when its reader has gone."""
     for arguments in (f"inspect {corpus} --limit 100000 --json", f"inspect {corpus}", "--help"):

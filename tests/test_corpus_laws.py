@@ -165,7 +165,7 @@ def test_ids_are_unique(undisturbed: Path) -> None:
 
 
 def test_exact_duplicates_against_brute_force(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Of equal squeezed texts among all that passed the filters, the first one stays: of the earliest source, in the order of its records."""
+    """Of equal squeezed texts among all that passed the filters the first stays: of the earliest source, in the order of its records."""
     run_build(inputs, tmp_path / "c", dedup={})
     groups: dict[str, list[str]] = {}
     for source in ("lines", "others"):

@@ -24,7 +24,7 @@ from codedev.corpus.learned import classifier, perplexity
 from codedev.corpus.learned.config import ClassifierTraining, Learned, Perplexity, PerplexityTraining, TrainRecipe
 from codedev.corpus.learned.documents import gather, is_held_out, passages
 from codedev.corpus.learned.figures import figures
-from codedev.corpus.learned.train import shown, train
+from codedev.corpus.learned.train import shown, train, warnings_of
 from codedev.corpus.stage import verdict
 from codedev.kernels import fasttext_binary, fasttext_documents
 from codedev.kernels.fasttext import probabilities
@@ -285,6 +285,37 @@ def test_recipes_that_cannot_be(recipe: Path, tmp_path: Path) -> None:
         train(recipe, tmp_path, ("classifier.positive.0.count=12",))
     with pytest.raises(RecipeError, match="unknown type"):
         train(recipe, tmp_path, ("classifier.positive.0.source.type=tabels",))
+
+
+def test_a_split_that_says_little_is_told(recipe: Path, model: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    assert model[1]["warnings"] == []
+    assert "note:" not in shown(model[1])
+    books = tmp_path / "books"
+    books.mkdir()
+    rng = random.Random(4)
+    for number, words in enumerate((9000, 400, 400, 6000)):
+        (books / f"{number}.txt").write_text("\n".join(_text(rng, GOOD) for _ in range(words // 40)))
+    sources = [{"source": {"type": "books", "paths": [f"{books}/*.txt"]}, "cut": 500}]
+    given = yaml.safe_load(recipe.read_text())["classifier"]
+    given["negative"][0]["source"]["paths"] = [str(recipe.parent / "poor.jsonl")]
+    path = tmp_path / "few.yaml"
+    for share in (0.3, 0.5, 0.7):
+        path.write_text(yaml.safe_dump({"name": "few", "classifier": {**given, "positive": sources, "held_out": share}}))
+        texts = gather(_recipe.load(path, TrainRecipe).classifier.positive, tmp_path, 0, share, set())  # type: ignore[union-attr]
+        if texts.learnt and len(texts.held_out) >= 10:
+            break
+    facts = train(path, tmp_path / "out")
+    [warning] = facts["warnings"]
+    assert warning.startswith(f"positive: {texts.held_out_documents} of 4 documents held out")
+    assert "Name more files" in warning
+    found = len(texts.held_out) / (len(texts.held_out) + len(texts.learnt))
+    assert ("of the texts held out" in warning) == (not share / 1.5 <= found <= share * 1.5)
+    assert facts["data"]["positive"]["held_out_documents"] == texts.held_out_documents < 5
+    assert f"note: {warning}" in shown(facts)
+    far = texts._replace(held_out=["x"] * 30, learnt=["x"] * 70, held_out_documents=9)
+    assert "30% of the texts held out where held_out is 0.1" in warnings_of("texts", far, 0.1)[0]
+    assert warnings_of("texts", far, 0.25) == []
+    assert "none of 4 documents" in warnings_of("texts", texts._replace(held_out=[], held_out_documents=0), 0.1)[0]
 
 
 def test_where_picks_documents_and_texts_of_both_sides_count_once(recipe: Path) -> None:

@@ -34,7 +34,9 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
              codedev corpus build recipe.yaml --out corpus --set language.min_score=0.5
     """
     from codedev._run import read_json
-    from codedev._terminal import note, print_waterfall, watch
+    from codedev._terminal import compiling, note, print_waterfall, watch
+
+    click.get_current_context().with_resource(compiling(quiet=quiet or as_json))  # the imports compile too
     from codedev.corpus import recipe as recipes
     from codedev.corpus.build import build
     from codedev.corpus.report.alarms import lines
@@ -159,18 +161,24 @@ def corpus_inspect(
 @click.argument("directory_b", type=PATH)
 @JSON
 def corpus_diff(directory_a: Path, directory_b: Path, as_json: bool) -> None:
-    """What changed between two corpora: documents added, removed and rewritten, by source and reason.
+    """What changed between two corpora: keys of the recipe; documents added, removed and rewritten, by source and reason.
+
+    Build into two directories, or copy the first one, before you build again: a second build over it replaces it.
 
     \b
     Example: codedev corpus diff corpus-v1 corpus-v2
     """
     from codedev._terminal import print_table
-    from codedev.corpus.look import compare
+    from codedev.corpus.look import compare, recipe_rows
 
     result = compare(directory_a, directory_b)
     if as_json:
         print_json(result)
         return
+    if result["recipe"]:
+        print_table("Recipe", ["key", "A", "B"], recipe_rows(result["recipe"]))
+    else:
+        print("Recipe: the same")
     columns = ["source", "in both", "rewritten", "only in A", "only in B"]
     print_table(f"A = {directory_a}, B = {directory_b}", columns, [list(row.values()) for row in result["sources"]])
     if result["reasons"]:

@@ -23,9 +23,7 @@ from codedev.commands.options import JSON, MEMORY, PATH, QUIET, WORKERS, default
 @click.option("--bands", type=click.IntRange(1, 256), default=14, show_default=True, help="Bands of the sketch.")
 @click.option("--rows", type=click.IntRange(1, 64), default=8, show_default=True, help="Rows of a band.")
 @click.option("--keep", multiple=True, metavar="CRITERION", help="Which one stays: newest, oldest, longest, shortest; may be repeated.")
-@click.option(
-    "--against", type=PATH, multiple=True, metavar="DIR", help="What an earlier OUT or a corpus holds goes too; may be repeated."
-)
+@click.option("--against", type=PATH, multiple=True, metavar="DIR", help="What an earlier OUT or a corpus holds goes too; may be repeated.")
 @WORKERS
 @MEMORY
 @JSON

@@ -82,6 +82,9 @@ def corpus_quality_train(recipe: Path, out: Path, overrides: tuple[str, ...], as
     \b
     Example: codedev corpus quality train good-against-crawl.yaml --out models
     """
+    from codedev._terminal import compiling
+
+    click.get_current_context().with_resource(compiling(quiet=as_json))  # the imports compile too
     from codedev.corpus.learned.train import shown, train
 
     facts = train(recipe, out, overrides)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import xxhash
 
+from codedev import _recipe
 from codedev._errors import InputError, nearest, printable
 from codedev._run import read_json
+
+META_CHARS = 300  # of `meta` that a person is shown of a document among others
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _batches(path: Path, **how: Any) -> Iterator[pa.RecordBatch]:
 
 
 def show(rows: list[dict[str, Any]], *, whole: bool) -> None:
-    """Print rows for a person: what says most first, the text last."""
+    """Print rows for a person: what says most first, scores that are not 0 several a line, the text last. `whole`: nothing is cut short."""
     from rich.console import Console
     from rich.text import Text
 
@@ -104,12 +109,29 @@ def show(rows: list[dict[str, Any]], *, whole: bool) -> None:
         head = Text(printable(row.pop("id", None) or row.get("file", "")), style="bold")
         console.print(head, soft_wrap=True)
         for name, value in row.items():
-            if value not in (None, "", "{}") and name != "part":
-                console.print(Text(f"  {name}: {_short(value)}"), soft_wrap=True)
+            if value not in (None, "", "{}") and name != "part" and not name.startswith("q."):
+                shown = _short(value)
+                if name == "meta" and not whole and len(shown) > META_CHARS:
+                    shown = f"{shown[:META_CHARS]}…"
+                console.print(Text(f"  {name}: {shown}"), soft_wrap=True)
+        for line in _scores(row, console.width):
+            console.print(Text(line), soft_wrap=True)
         if text:
             shown = text if whole or len(text) <= 600 else f"{text[:600]}… ({len(text):,} characters)"
             console.print(Text("  | " + visible(shown).replace("\n", "\n  | "), style="dim"), soft_wrap=True)
         console.print()
+
+
+def _scores(row: dict[str, Any], width: int) -> list[str]:
+    """The q. columns that say something (0, "" and [] do not), as many a line of `width` characters as there is room for."""
+    lines = [""]
+    for name, value in row.items():
+        if name.startswith("q.") and value:
+            told = f"  {name} {_short(value)}"
+            if lines[-1] and len(lines[-1]) + len(told) > width:
+                lines.append("")
+            lines[-1] += told
+    return [line for line in lines if line]
 
 
 # Controls but tab and line feed, and what turns the direction of writing: a terminal would obey them.
@@ -133,7 +155,8 @@ def _short(value: Any) -> str:
 
 
 def compare(directory_a: Path, directory_b: Path) -> dict[str, Any]:
-    """Documents by source that are in both, rewritten (same id, other text), only in A, only in B; and the drop counts that differ.
+    """Keys of the recipe that differ; documents by source that are in both, rewritten (same id, other text), only in A, only in B; and the
+    drop counts that differ.
 
     Memory: 24 bytes a document.
     """
@@ -157,7 +180,36 @@ def compare(directory_a: Path, directory_b: Path) -> dict[str, Any]:
         for key in sorted(losses[0].keys() | losses[1].keys())
         if losses[0].get(key, 0) != losses[1].get(key, 0)
     ]
-    return {"sources": counted.to_dicts(), "reasons": reasons}
+    recipe = differing(_recipe_of(directory_a), _recipe_of(directory_b))
+    return {"recipe": recipe, "sources": counted.to_dicts(), "reasons": reasons}
+
+
+def _recipe_of(directory: Path) -> dict[str, Any]:
+    """The recipe that the corpus was built by, every default in it, its sources by name."""
+    recipe = _recipe.read(directory / "recipe.yaml", ())
+    sources = recipe.get("sources")
+    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
+        raise InputError(f"{directory / 'recipe.yaml'}: is not the recipe of a corpus. Run its build again")
+    return {**recipe, "sources": {str(source.get("name")): source for source in sources}}
+
+
+def differing(a: Any, b: Any, key: str = "") -> list[dict[str, Any]]:
+    """{key, a, b} of what differs between two trees of mappings, by paths with dots; what is not there is null."""
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        return [] if a == b else [{"key": key, "a": a, "b": b}]
+    found = [row for name in {**a, **b} for row in differing(a.get(name), b.get(name), f"{key}.{name}" if key else str(name))]
+    if key == "sources" and (orders := [[name for name in names if name in a and name in b] for names in (a, b)])[0] != orders[1]:
+        found.append({"key": "sources (order)", "a": orders[0], "b": orders[1]})
+    return found
+
+
+def recipe_rows(recipe: list[dict[str, Any]]) -> list[list[str]]:
+    """Differing keys for a table: key, A, B, each in one line."""
+    return [[printable(row["key"]), *(_value(row[side]) for side in ("a", "b"))] for row in recipe]
+
+
+def _value(value: Any) -> str:
+    return textwrap.shorten(printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)), 500, placeholder=" …")
 
 
 def _identities(directory: Path, manifest: dict[str, Any]) -> pl.DataFrame:

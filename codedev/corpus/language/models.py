@@ -6,10 +6,11 @@ import functools
 import importlib.util
 from pathlib import Path
 
-from codedev._errors import InputError
+from codedev._errors import InputError, nearest
 from codedev._run import file_hash
 from codedev.kernels.fasttext_file import FastText, ModelError, parse
 
+NAMED = ("ensemble", "lid.176")  # what a recipe's `model` may be but for a path
 LARGEST = 4 << 30  # bytes of a model file: GlotLID has 1.7 GB
 OWN = Path(__file__).parent.parent / "data" / "languages.ftz"  # made by train.py; data/languages.toml tells from what
 
@@ -30,8 +31,15 @@ def model_hash(path: Path | None = None) -> str:
     """Of the bytes of a model, lid.176.ftz by default."""
     path = path or model_path()
     if not path.is_file():
-        raise InputError(f"{path}: there is no such model; name a fastText .bin or .ftz file")
+        raise _missing(path)
     return file_hash(path)
+
+
+def _missing(path: Path) -> InputError:
+    hint = "" if path.suffix in (".bin", ".ftz") else f": {nearest(path.name, NAMED)}"
+    return InputError(
+        f"{path}: there is no such model. language.model is {', '.join(NAMED)}, or the path of a fastText .bin or .ftz file{hint}"
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -39,7 +47,7 @@ def load(path: Path | None = None) -> FastText:
     """A model, lid.176.ftz by default. Raises InputError where there is none or it is damaged."""
     path = path or model_path()
     if not path.is_file():
-        raise InputError(f"{path}: there is no such model; name a fastText .bin or .ftz file")
+        raise _missing(path)
     if path.stat().st_size > LARGEST:
         raise InputError(f"{path}: {path.stat().st_size} bytes; models of at most {LARGEST} are read")
     try:

@@ -25,6 +25,7 @@ class Texts(NamedTuple):
     learnt: list[str]
     held_out: list[str]
     documents: int  # of both, before they were cut
+    held_out_documents: int  # before they were cut
     digest: str  # of their ids and texts: the data's name in the model's JSON
 
 
@@ -40,7 +41,7 @@ def gather(examples: Iterable[Examples], base: Path, seed: int, share: float, re
     learnt: list[str] = []
     held_out: list[str] = []
     digest = xxhash.xxh3_128()
-    documents = 0
+    documents = held_out_documents = 0
     for example in examples:
         found = 0
         for identity, text in _drawn(example, base, seed):
@@ -50,12 +51,14 @@ def gather(examples: Iterable[Examples], base: Path, seed: int, share: float, re
                 continue
             refused.add(key)
             digest.update(orjson.dumps([identity, text]))
-            part = held_out if is_held_out(identity, share) else learnt
+            held = is_held_out(identity, share)
+            part = held_out if held else learnt
             part += passages(text, example.cut) if example.cut else [text]
             documents += 1
+            held_out_documents += held
         if not found:
             raise InputError(f"{_shown(example)}: no documents to learn from")
-    return Texts(learnt, held_out, documents, digest.hexdigest())
+    return Texts(learnt, held_out, documents, held_out_documents, digest.hexdigest())
 
 
 def _drawn(example: Examples, base: Path, seed: int) -> list[tuple[str, str]]:

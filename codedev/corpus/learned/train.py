@@ -29,7 +29,9 @@ from codedev.corpus.learned.config import ClassifierTraining, Learned, Perplexit
 from codedev.corpus.learned.documents import Texts, as_array, gather
 from codedev.corpus.learned.figures import figures, table
 
-LEAST = 10  # held-out documents of each side: fewer say nothing
+LEAST = 10  # held-out texts of each side: fewer say nothing
+FEW = 5  # held-out documents of each side: the figures of fewer are those of these documents
+FAR = 1.5  # times more or less than asked for: long documents move the share of texts
 
 
 def train(path: Path, out: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -61,7 +63,8 @@ def _train_classifier(recipe: TrainRecipe, config: ClassifierTraining, base: Pat
     scores = classifier.scorer(told).score(as_array(positive.held_out + negative.held_out, lower=False))
     truth = np.arange(len(scores)) < len(positive.held_out)
     data = {"positive": _described(positive), "negative": _described(negative)}
-    return _written(recipe, target, data, figures(scores, truth))
+    warnings = warnings_of("positive", positive, config.held_out) + warnings_of("negative", negative, config.held_out)
+    return _written(recipe, target, data, figures(scores, truth), warnings)
 
 
 def _train_perplexity(recipe: TrainRecipe, config: PerplexityTraining, base: Path, out: Path) -> dict[str, Any]:
@@ -78,14 +81,37 @@ def _train_perplexity(recipe: TrainRecipe, config: PerplexityTraining, base: Pat
     for name, part in (("learnt", texts.learnt), ("held_out", texts.held_out)):
         if part:
             found[name] = float(np.nanmedian(perplexity.perplexities(trained.model, as_array(part, lower=False))))
-    return _written(recipe, target, data, found)
+    return _written(recipe, target, data, found, warnings_of("texts", texts, config.held_out))
+
+
+def warnings_of(name: str, texts: Texts, share: float) -> list[str]:
+    """What makes the figures of a split worth less, and what to do: it is by document, so that few or long ones miss the share."""
+    if not texts.held_out:
+        what = f"{name}: none of {texts.documents} documents is held out, so that nothing is known of text that it has not seen"
+    else:
+        documents, found = texts.held_out_documents, len(texts.held_out) / (len(texts.held_out) + len(texts.learnt))
+        faults = []
+        if documents < FEW:
+            faults.append(f"{documents} of {texts.documents} documents held out, so that the figures are those of {documents} alone")
+        if not share / FAR <= found <= share * FAR:
+            faults.append(f"{found:.0%} of the texts held out where held_out is {share:g}")
+        if not faults:
+            return []
+        what = f"{name}: {'; '.join(faults)}"
+    return [f"{what}. Name more files or documents, or change held_out: the split is by document, so that no book is on both sides"]
 
 
 def _described(texts: Texts) -> dict[str, Any]:
-    return {"documents": texts.documents, "learnt": len(texts.learnt), "held_out": len(texts.held_out), "xxh3_128": texts.digest}
+    return {
+        "documents": texts.documents,
+        "learnt": len(texts.learnt),
+        "held_out": len(texts.held_out),
+        "held_out_documents": texts.held_out_documents,
+        "xxh3_128": texts.digest,
+    }
 
 
-def _written(recipe: TrainRecipe, target: Path, data: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def _written(recipe: TrainRecipe, target: Path, data: dict[str, Any], found: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
     facts = {
         "format": "codedev.learned/1",
         "codedev": __version__,
@@ -93,6 +119,7 @@ def _written(recipe: TrainRecipe, target: Path, data: dict[str, Any], found: dic
         "data": data,
         "model": {"file": target.name, "bytes": target.stat().st_size, "xxh3_128": file_hash(target)},
         "held_out": found,
+        "warnings": warnings,
     }
     write_json(target.with_suffix(".json"), facts)
     return facts
@@ -114,4 +141,4 @@ def shown(facts: dict[str, Any]) -> str:
     else:
         lines.append("median perplexity: " + ", ".join(f"{name} {found[name]:.1f}" for name in ("learnt", "held_out") if name in found))
         lines.append(table([{f"p{name}": value for name, value in found["percentiles"].items()}]))
-    return "\n".join(lines)
+    return "\n".join(lines + [f"note: {warning}" for warning in facts["warnings"]])

@@ -1,7 +1,7 @@
 """What somebody should look at before the corpus is used: a source that lost most of its documents, near-duplicates that are not alike.
 
-lost             more than MOST of a source's records were dropped or unreadable. Records joined into others' documents do not count, nor what
-                 a source passes over as it reads: the requests of a web archive, the vendored files of a repository
+lost             more than MOST of a source's records were dropped or unreadable. Records joined into others' documents do not count, nor
+                 what a source passes over as it reads: the requests of a web archive, the vendored files of a repository
 near_duplicates  more than MOST of the documents that reached that barrier were dropped by it
 near_precision   of the sampled near-duplicates fewer than PRECISE are as alike as the recipe asks
 """
