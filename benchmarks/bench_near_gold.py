@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import sys
 import tempfile
@@ -118,7 +119,7 @@ def build_of(texts: Sequence[Text], work: Path, seed: int) -> tuple[list[Text], 
     recipe = {"name": "gold", "sources": sources, "dedup": {"exact": {}, "minhash": {"seed": seed}}}
     build(recipes.check(recipe, "gold"), work, work / "out", workers=1, memory=2 << 30)
     made = list(texts)
-    lost: dict[int, str] = {}
+    lost: dict[int, int] = {}
     seen = 0
     for folder in ("documents", "dropped"):
         for path in sorted((work / "out" / folder).rglob("*.parquet")):
@@ -129,7 +130,7 @@ def build_of(texts: Sequence[Text], work: Path, seed: int) -> tuple[list[Text], 
                 seen += 1
                 if folder == "dropped":
                     assert row["stage"] in ("exact", "near"), row["stage"]
-                    lost[number] = row["evidence"]
+                    lost[number] = int(json.loads(row["evidence"])["duplicate_of"].rpartition(":")[2])  # ids end in the numbers of the rows
     assert seen == len(texts), f"{seen} of {len(texts)} documents came back"
     return made, survivors(len(texts), list(lost), list(lost.values()))
 

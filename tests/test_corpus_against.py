@@ -201,3 +201,11 @@ def test_parquet_files_against_an_earlier_run(tmp_path: Path) -> None:
     assert report["kept"] == joint["files"][1]["kept"] < len(NEW)
     assert pq.read_table(tmp_path / "two" / "second.parquet") == pq.read_table(tmp_path / "both" / "second.parquet")
     assert report["dropped"].keys() >= {"known_duplicate", "known_near_duplicate"}
+
+
+def test_the_same_id_and_text_again_names_the_new_id(tmp_path: Path) -> None:
+    rows = [{"id": "x", "text": text, "url": ""} for text in ("first text of many words", "second text", "second text")]
+    crawl(tmp_path, "out", {"new": rows}, minhash=None, url=None)
+    (row,) = lost(tmp_path / "out")
+    assert row["reason"] == "duplicate_id"
+    assert kept(tmp_path / "out")[json.loads(row["evidence"])["duplicate_of"]] == "second text"

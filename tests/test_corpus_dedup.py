@@ -37,9 +37,8 @@ def text_hash(text: str) -> tuple[int, int]:
 def found_by_codedev(folder: Path, sources: Sources, *, exact: bool, memory: int) -> tuple[dict[int, dict[str, Any]], int]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    judged, first_rows, starts, at = [], [], [], 0
+    judged, first_rows, at = [], [], 0
     for tables in sources:
-        starts.append(at)
         for table in tables:
             if not table:
                 continue
@@ -59,7 +58,7 @@ def found_by_codedev(folder: Path, sources: Sources, *, exact: bool, memory: int
             at += len(table)
     out = folder / "found"
     out.mkdir()
-    parts = find_duplicates(judged, first_rows, starts, out, exact=exact, memory=memory)
+    parts = find_duplicates(judged, first_rows, out, exact=exact, memory=memory)
     changes = Changes(out).between(0, at)
     assert changes.schema.equals(CHANGE)
     merged: dict[int, dict[str, Any]] = {}
@@ -69,16 +68,16 @@ def found_by_codedev(folder: Path, sources: Sources, *, exact: bool, memory: int
 
 
 def found_by_brute_force(sources: Sources, *, exact: bool) -> dict[int, dict[str, Any]]:
-    rows = [(rank, row) for rank, tables in enumerate(sources) for table in tables for row in table]
-    ids = [row.id for _, row in rows]
+    rows = [row for tables in sources for table in tables for row in table]
+    ids = [row.id for row in rows]
     changes: dict[int, dict[str, Any]] = {}
     standing = []
-    for at, (_, row) in enumerate(rows):
+    for at, row in enumerate(rows):
         if row.dropped:
             continue
-        same_id = [other for other in standing if rows[other][1].id == row.id]
-        if any(rows[other][1].text == row.text for other in same_id):
-            changes[at] = {"stage": "identity", "reason": "duplicate_id", "evidence": {"duplicate_of": row.id}}
+        same_id = [other for other in standing if rows[other].id == row.id]
+        if same := [other for other in same_id if rows[other].text == row.text]:
+            changes[at] = {"stage": "identity", "reason": "duplicate_id", "evidence": {"duplicate_of": ids[same[0]]}}
             standing.append(at)  # it still stands before the next one of its id
             continue
         if same_id or re.search("~[0-9a-f]{16}\\Z", row.id):
@@ -88,8 +87,7 @@ def found_by_brute_force(sources: Sources, *, exact: bool) -> dict[int, dict[str
     if exact:
         standing = [at for at in standing if "reason" not in changes.get(at, {})]
         for at in standing:
-            group = [other for other in standing if rows[other][1].text == rows[at][1].text]
-            best = min(group, key=lambda other: (rows[other][0], ids[other].encode(), other))
+            best = min(other for other in standing if rows[other].text == rows[at].text)
             if best != at:
                 changes[at] = {**changes.get(at, {}), "stage": "exact", "reason": "duplicate", "evidence": {"duplicate_of": ids[best]}}
     return changes
@@ -130,7 +128,7 @@ def test_no_input_can_take_an_id_from_another(tmp_path: Path) -> None:
     assert kept[:2] == ["a", TAKEN]
 
 
-def test_the_earliest_source_wins_over_the_least_id(tmp_path: Path) -> None:
+def test_the_first_record_wins_over_the_least_id(tmp_path: Path) -> None:
     tables: Sources = [[], [[Row("z", "t")]], [], [[Row("a", "t"), Row("b", "u")]], [[Row("c", "u")]], []]
     changes, _ = found_by_codedev(tmp_path / "d", tables, exact=True, memory=1 << 30)
     assert {row: json.loads(change["evidence"]) for row, change in changes.items()} == {1: {"duplicate_of": "z"}, 3: {"duplicate_of": "b"}}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codedev._errors import printable
+from codedev._errors import InputError, printable
 from codedev.commands.options import JSON, MEMORY, PATH, QUIET, WORKERS, default_workers, print_json
 
 
@@ -58,23 +58,28 @@ def corpus_dedup(
     from codedev.corpus.dedup_files import dedup_files
 
     minhash = None if exact_only else {"verify": verify, "bands": bands, "rows": rows, "keep": list(keep)}
-    with watch(quiet=quiet or as_json) as progress:
-        report = dedup_files(
-            paths,
-            out,
-            text=text_column,
-            id_column=id_column,
-            kind=kind,
-            minhash=minhash,
-            against=against,
-            workers=workers or default_workers(),
-            memory=memory,
-            progress=progress,
-        )
+    try:
+        with watch(quiet=quiet or as_json) as progress:
+            report = dedup_files(
+                paths,
+                out,
+                text=text_column,
+                id_column=id_column,
+                kind=kind,
+                minhash=minhash,
+                against=against,
+                workers=workers or default_workers(),
+                memory=memory,
+                progress=progress,
+            )
+    except InputError as error:
+        raise InputError(str(error).replace("dedup.minhash.keep:", "--keep:")) from None  # as it was asked for here
     if as_json:
         print_json(report)
         return
     for reason, count in report["dropped"].items():
         print(f"{count:>12,}  {reason.replace('_', ' ')}")
     print(f"{report['kept']:>12,}  rows kept of {report['rows']:,}")
+    if report["without_text"]:
+        note(f"{report['without_text']:,} rows have no text in '{text_column}': they were compared with nothing, and kept")
     note(f"what went, and for what: {printable(str(out / 'duplicates.parquet'))}")

@@ -83,21 +83,22 @@ def _identity(rows: pl.DataFrame, known: int) -> pl.DataFrame:
         pl.col("row").first().over("id").alias("first_of_id"),
         pl.col("row").first().over("id", *text).alias("first_of_text"),
     )
+    digits = pl.Series([f"{high:016x}" for high in again["_text_high"].to_list()], dtype=pl.String)  # colliding ids alone: few
+    is_new = (pl.col("first_of_text") != pl.col("first_of_id")) | _LOOKS_NEW
+    again = again.with_columns(pl.when(is_new & (pl.col("first_of_text") >= known)).then(pl.col("id") + "~" + digits).alias("new_id"))
     dropped = again.filter(pl.col("row") != pl.col("first_of_text")).select(
         "row",
         pl.lit("identity").alias("stage"),
         _reason("duplicate_id", "first_of_text", known),
-        pl.struct(pl.col("id").alias("duplicate_of")).struct.json_encode().alias("evidence"),
+        pl.struct(pl.coalesce("new_id", "id").alias("duplicate_of")).struct.json_encode().alias("evidence"),
         pl.lit(None, pl.String).alias("new_id"),
     )
-    renamed = again.filter((pl.col("row") == pl.col("first_of_text")) & ((pl.col("row") != pl.col("first_of_id")) | _LOOKS_NEW))
-    digits = [f"{high:016x}" for high in renamed["_text_high"].to_list()]  # colliding ids alone: few
-    renamed = renamed.select(
+    renamed = again.filter((pl.col("row") == pl.col("first_of_text")) & pl.col("new_id").is_not_null()).select(
         "row",
         pl.lit(None, pl.String).alias("stage"),
         pl.lit(None, pl.String).alias("reason"),
         pl.lit(None, pl.String).alias("evidence"),
-        (pl.col("id") + "~" + pl.Series(digits, dtype=pl.String)).alias("new_id"),
+        "new_id",
     )
     return pl.concat([dropped, renamed]).filter(pl.col("row") >= known).sort("row")
 

@@ -8,32 +8,44 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
-from codedev._errors import InputError
-from codedev._run import Progress, atomic_write, no_progress, write_json
+from codedev._errors import InputError, printable
+from codedev._run import Progress, atomic_write, no_progress, read_json, write_json
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
+from codedev.corpus.dedup import KNOWN
 
 LOST = pa.schema(
     [
         pa.field("file", pa.string()),
         pa.field("row", pa.int64()),
-        pa.field("id", pa.string()),
+        pa.field("id", pa.string()),  # of the column that names rows; null where none was named
         pa.field("stage", pa.string()),
         pa.field("reason", pa.string()),
-        pa.field("evidence", pa.string()),
+        pa.field("of_file", pa.string()),  # the row it lost to
+        pa.field("of_row", pa.int64()),
+        pa.field("of_id", pa.string()),
+        pa.field("against", pa.string()),  # the earlier run or corpus that holds that row; null = this one
+        pa.field("jaccard", pa.float32()),  # null for exact duplicates
+        pa.field("cluster_size", pa.int32()),
     ]
 )
+_NAME = "files"  # of the source
+_INPUTS = ".inputs.json"
+_DUPLICATES = "duplicates.parquet"
 _BARRIERS = pa.array(["identity", "exact", "near"])
+_LATER = _BARRIERS[1:]  # what identity drops has the id of the row that stays
 _LOST_ROWS = 1 << 16  # of duplicates.parquet held until they are written, and those of one file
 
 
@@ -54,30 +66,30 @@ def dedup_files(
 
     `minhash` are the keys of `dedup.minhash`, None for exact duplicates alone; `text` and `id_column` are columns of every file. Of
     duplicates the first in the order of `paths` stays, or what `minhash["keep"]` prefers. What is in a corpus of `against`, or in an OUT
-    of this command, does not stay at all. InputError where a file is no Parquet or
-    lacks a column.
+    of this command, does not stay at all. InputError where a file is no Parquet or lacks a column, or OUT holds the result of other files.
     """
     files = _checked(paths, out, text, id_column)
     base = Path(os.path.commonpath([path.parent for path in files.values()]))
     source = {
-        "name": "files",
+        "name": _NAME,
         "type": "tables",
         "paths": [path.relative_to(base).as_posix() for path in files.values()],
         "text": text,
         "kind": kind,
         "columns": {"id": id_column} if id_column else {},
     }
-    dedup = {"exact": {}, "minhash": minhash, "against": [os.path.relpath(path, base) for path in against], "index": True}
+    dedup = {"exact": {}, "minhash": minhash, "against": [os.path.abspath(path) for path in against], "index": True}
     recipe = recipes.check({"name": "dedup", "sources": [source], "dedup": dedup}, "corpus dedup")
-    out.mkdir(parents=True, exist_ok=True)
+    _check_out(out, files)
     corpus = out / ".corpus"
     manifest = build(recipe, base, corpus, workers=workers, memory=memory, progress=progress, isolated=True)
     of_file = _dropped(corpus)
-    read = lru_cache(4)(_lost)  # the rows of many small files lie in one part
+    find = _survivors(corpus, against)
+    read = lru_cache(4)(partial(_lost, find=find, named=id_column is not None))  # the rows of many small files lie in one part
     name_of = {path.relative_to(base).as_posix(): name for name, path in files.items()}
     copied: dict[str, dict[str, Any]] = {}
     reasons: Counter[str] = Counter()
-    with atomic_write(out / "duplicates.parquet") as temporary, pq.ParquetWriter(temporary, LOST, compression="zstd") as writer:
+    with atomic_write(out / _DUPLICATES) as temporary, pq.ParquetWriter(temporary, LOST, compression="zstd") as writer:
         held: list[pa.Table] = []
         for number, origin in enumerate(sorted(name_of)):
             progress("write", number, len(files))
@@ -93,16 +105,30 @@ def dedup_files(
     told = [copied[name] for name in files]
     progress("write", len(files), len(files))
     totals = {key: sum(one[key] for one in told) for key in ("rows", "kept")}
+    stages = {stage["stage"]: stage for stage in manifest["waterfall"][_NAME]}
+    totals["without_text"] = sum(sum(stages[name]["drop"].values()) for name in ("read", "content"))
     report = {"files": told, **totals, "dropped": dict(sorted(reasons.items())), "errors": manifest["totals"]["errors"]}
     write_json(out / "report.json", report)
     return report
+
+
+def _check_out(out: Path, files: dict[str, Path]) -> None:
+    """InputError where OUT is of other files: their result would lie beside this one's as if it were one."""
+    out.mkdir(parents=True, exist_ok=True)
+    inputs = out / _INPUTS
+    now = sorted(map(str, files.values()))
+    before = read_json(inputs) if inputs.exists() else now
+    if before != now:
+        other = next(iter(sorted({*map(str, before)} ^ {*now})), "")
+        raise InputError(f"{out}: holds the result for other files (such as {printable(other)}). Choose another --out, or remove it")
+    write_json(inputs, now)
 
 
 def _checked(paths: Sequence[Path], out: Path, text: str, id_column: str | None) -> dict[str, Path]:
     """Name below OUT -> absolute path, in the order given."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        inside = sorted(one for one in path.rglob("*.parquet") if ".corpus" not in one.parts) if path.is_dir() else [path]
         if not inside:
             raise InputError(f"{path}: holds no Parquet file")
         found += [Path(os.path.abspath(one)) for one in inside if Path(os.path.abspath(one)) not in found]
@@ -117,7 +143,10 @@ def _checked(paths: Sequence[Path], out: Path, text: str, id_column: str | None)
             if column not in names:
                 raise InputError(f"{path}: has no column '{column}' (it has: {', '.join(names)}). Name it with {option}")
     base = os.path.commonpath([path.parent for path in found])
-    return {os.path.relpath(path, base): path for path in found}
+    named = {os.path.relpath(path, base): path for path in found}
+    if _DUPLICATES in named:
+        raise InputError(f"{named[_DUPLICATES]}: has the name of a file that is written to --out. Give it another name")
+    return named
 
 
 def _dropped(corpus: Path) -> dict[str, list[Path]]:
@@ -129,14 +158,88 @@ def _dropped(corpus: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _lost(part: Path) -> pa.Table:
+Find = Callable[[list[str], list[bool]], list[tuple[str | None, str | None, int | None]]]
+
+
+def _survivors(corpus: Path, against: Sequence[Path]) -> Find:
+    """What finds (earlier run, file, row) of the documents that others lost to, by their ids. 24 bytes of memory each."""
+    sought = [np.empty(0, np.uint64)]
+    for path in sorted((corpus / "dropped").rglob("*.parquet")):
+        table = pq.read_table(path, columns=["stage", "evidence"])
+        told = table.filter(pc.is_in(table.column("stage").cast(pa.string()), _BARRIERS)).column("evidence").to_pylist()
+        sought.append(np.unique(_hashes([orjson.loads(one)["duplicate_of"] for one in told])))
+    hashes = np.unique(np.concatenate(sought))
+    place = [np.full((len(hashes), 2), -1, np.int64) for _ in range(2)]  # (file, row) of this run's, of earlier ones'
+    files: list[tuple[str | None, str]] = []
+    numbers: dict[tuple[str | None, str], int] = {}
+
+    def look(path: Path, where: np.ndarray, run: str | None, *, lost: bool = False) -> None:
+        for batch in pq.ParquetFile(path).iter_batches(1 << 14, columns=["id", "origin", *(["stage"] if lost else [])]):
+            if lost:
+                batch = batch.filter(pc.is_in(batch.column("stage").cast(pa.string()), _LATER))
+            found = _hashes(batch.column("id").to_pylist())
+            at = np.minimum(np.searchsorted(hashes, found), max(len(hashes) - 1, 0))
+            wanted = np.flatnonzero(hashes[at] == found) if len(hashes) else np.empty(0, np.int64)
+            origins = batch.column("origin").take(pa.array(wanted)).to_pylist()
+            for row, origin in zip(at[wanted].tolist(), origins, strict=True):
+                key = (run, origin["file"])
+                if key not in numbers:
+                    numbers[key] = len(files)
+                    files.append(key)
+                where[row] = numbers[key], origin["offset"]
+
+    for path in sorted((corpus / "dropped").rglob("*.parquet")):  # a survivor of one barrier may lose at the next
+        look(path, place[0], None, lost=True)
+    for path in sorted((corpus / "documents").rglob("*.parquet")):
+        look(path, place[0], None)
+    for directory in against:
+        inside = directory / ".corpus"
+        for path in sorted(((inside if inside.is_dir() else directory) / "documents").rglob("*.parquet")):
+            look(path, place[1], str(directory))
+
+    def find(ids: list[str], known: list[bool]) -> list[tuple[str | None, str | None, int | None]]:
+        found = []
+        for at, earlier in zip(np.searchsorted(hashes, _hashes(ids)).tolist(), known, strict=True):
+            file, row = place[earlier][at].tolist()
+            found.append((*files[file], row) if file >= 0 else (None, None, None))
+        return found
+
+    return find
+
+
+def _hashes(ids: list[str]) -> np.ndarray:
+    return np.fromiter((xxhash.xxh3_64_intdigest(one.encode()) for one in ids), np.uint64, len(ids))
+
+
+def _lost(part: Path, *, find: Find, named: bool) -> pa.Table:
     """LOST rows of what the barriers dropped, of one part."""
     table = pq.read_table(part, columns=["id", "origin", "stage", "reason", "evidence"])
     table = table.filter(pc.is_in(table.column("stage").cast(pa.string()), _BARRIERS))
     origin = table.column("origin")
-    columns = [pc.struct_field(origin, "file").cast(pa.string()), pc.struct_field(origin, "offset")]
-    columns += [table.column(name).cast(pa.string()) for name in ("id", "stage", "reason", "evidence")]
-    return pa.table(columns, schema=LOST)
+    reasons = table.column("reason").cast(pa.string())
+    evidence = [orjson.loads(one) for one in table.column("evidence").to_pylist()]
+    ids = [one["duplicate_of"] for one in evidence]
+    found = find(ids, pc.starts_with(reasons, KNOWN).to_pylist())
+    columns = {
+        "file": pc.struct_field(origin, "file").cast(pa.string()),
+        "row": pc.struct_field(origin, "offset"),
+        "id": _own(table.column("id").to_pylist(), named),
+        "stage": table.column("stage").cast(pa.string()),
+        "reason": reasons,
+        "of_file": [file for _, file, _ in found],
+        "of_row": [row for _, _, row in found],
+        "of_id": _own(ids, named),
+        "against": [run for run, _, _ in found],
+        "jaccard": [one.get("jaccard") for one in evidence],
+        "cluster_size": [one.get("cluster_size") for one in evidence],
+    }
+    return pa.table([pa.chunked_array([column], field.type) if isinstance(column, list) else column
+                     for column, field in zip(columns.values(), LOST, strict=True)], schema=LOST)  # fmt: skip
+
+
+def _own(ids: list[str], named: bool) -> list[str | None]:
+    """The values of the column that names rows: without the source that a corpus puts before them."""
+    return [one.removeprefix(f"{_NAME}:") if named else None for one in ids]
 
 
 def _of_file(parts: Sequence[pa.Table], file: str) -> pa.Table:

@@ -77,17 +77,15 @@ def parts_of(recipe: CorpusRecipe, base: Path, out: Path) -> list[Part]:
         corpus = base / name
         corpus = corpus / ".corpus" if (corpus / ".corpus").is_dir() else corpus  # what `corpus dedup` leaves
         if corpus.resolve() == out.resolve():
-            raise InputError(f"dedup.against: {name}: is the corpus that is built here. Name an earlier one, or choose another --out")
+            raise InputError(f"{name}: is the corpus that is built here. Name an earlier one, or choose another --out")
         if not (corpus / "manifest.json").is_file():
-            raise InputError(
-                f"dedup.against: {name}: holds no finished corpus (no manifest.json). Name a directory that `corpus build` wrote"
-            )
+            raise InputError(f"{name}: holds no finished corpus (no manifest.json). Name a directory that `corpus build` wrote")
         manifest = read_json(corpus / "manifest.json")
         try:
             listed = [(str(part["path"]), str(part["hash"]), int(part["rows"])) for part in manifest["parts"]["documents"]]
             indexes = {str(part["path"]): str(part["hash"]) for part in manifest["parts"].get("index", [])}
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"dedup.against: {name}: its manifest.json lists no documents. Build that corpus again") from None
+            raise InputError(f"{name}: its manifest.json lists no documents. Build that corpus again") from None
         for told, digest, rows in listed:
             if not rows:
                 continue

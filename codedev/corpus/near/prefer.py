@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from codedev._errors import InputError
+from codedev._errors import InputError, nearest
 from codedev.corpus.licence import is_permissive
 from codedev.corpus.near.external import sorted_blocks
 from codedev.corpus.standing import Table
@@ -24,10 +24,8 @@ def check_keep(columns: pa.Schema, keep: Sequence[str]) -> None:
     for name in keep:
         column = "licence" if name == "licence" else _column(name)[0]
         if column not in columns.names:
-            scores = ", ".join(one.name for one in columns if one.name.startswith("q.") and _is_ordered(one.type))
-            raise InputError(
-                f"dedup.minhash.keep: no column '{column}'. Choose newest, oldest, longest, shortest, licence, or one of {scores}"
-            )
+            known = [*_COLUMNS, "licence", *(one.name for one in columns if one.name.startswith("q.") and _is_ordered(one.type))]
+            raise InputError(f"dedup.minhash.keep: no column '{column}': {nearest(column, known)}")
         if name != "licence" and not _is_ordered(columns.field(column).type):
             raise InputError(f"dedup.minhash.keep: '{column}' holds no figures (it is {columns.field(column).type}), which have no best")
 
