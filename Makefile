@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check bounds bench clean
+.PHONY: setup demo test check bounds huge bench clean
 setup: $(STAMP)
 
 # Wheels from the tested set alone; torch first, so that nothing else can choose another one.
@@ -40,6 +40,10 @@ bounds: setup
 	rm -rf $(NUMBA_CACHE_DIR)
 	$(BIN)/codedev doctor --warm >/dev/null
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/test_hostile_kernels.py tests/test_kernels_*.py
+
+# What takes too long for every run: 100 MB of one character through every kernel.
+huge: setup
+	CODEDEV_HUGE=1 $(BIN)/python -m pytest -q tests/test_hostile_kernels.py -k hundred_megabytes
 
 bench: setup
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

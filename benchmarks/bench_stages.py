@@ -207,7 +207,7 @@ def _barrier(judged: list[Path], rows: list[int], out: Path) -> Case:
 
     def run() -> None:
         out.mkdir(parents=True)
-        find_duplicates(judged, starts, [0], out, exact=True, memory=2 << 30)
+        find_duplicates(judged, starts, out, exact=True, memory=2 << 30)
 
     peers = {"polars: read, unique": lambda: pl.scan_parquet(judged).select("_text_high", "_text_low").unique().collect()}
     return Case(run, sum(rows) / 1e3, "k rows", before=fresh(out), peers=peers)

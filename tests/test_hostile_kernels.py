@@ -518,14 +518,21 @@ def test_time_is_linear_on_every_text(name: str) -> None:
 _LARGE = ("one letter", "nuls", "spaces", "ideographs", "figures", "at", "no bytes of utf-8")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHECKED, reason="checks take time")
+@pytest.mark.skipif(not os.environ.get("CODEDEV_HUGE"), reason="twelve minutes: CODEDEV_HUGE=1, or `make huge`")
 @pytest.mark.parametrize("name", TIMED)
 def test_a_hundred_megabytes_of_one_character(name: str) -> None:
     """An anchor a byte takes 32 bytes, a token of one character 9: less is enough to see those grow."""
     size = {"repeated": 4 << 20, "anchors": 16 << 20, "json": 16 << 20}.get(name, 100 << 20)
     for kind in _LARGE:
         assert seconds(name, ALL[kind](size), 1) < 60, kind  # the slowest: segment, 7 s
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHECKED, reason="checks take time")
+@pytest.mark.parametrize("name", TIMED)
+def test_ten_megabytes_of_one_character(name: str) -> None:
+    for kind in ("one letter", "ideographs", "no bytes of utf-8"):
+        assert seconds(name, ALL[kind](1 << 20 if name == "repeated" else 10 << 20), 1) < 10, kind  # the slowest: segment, 0.7 s
 
 
 @pytest.mark.slow
