@@ -413,10 +413,11 @@ def _encoded(work: Path, folder: Path, vocabulary: Any) -> Any:
     """A token store of the small corpus."""
     from codedev.tokenize.documents import open_corpus
     from codedev.tokenize.encode import encode_corpus
+    from codedev.tokenize.recipe import TokenizeRecipe
     from codedev.tokenize.store import Store
 
     store = Store(folder, vocabulary.dtype, token_bytes=vocabulary.byte_lengths is None)
-    encode_corpus(open_corpus(work / "small"), vocabulary, store, workers=1)
+    encode_corpus(open_corpus(work / "small"), vocabulary, TokenizeRecipe(), store, workers=1)
     return store
 
 
@@ -451,7 +452,7 @@ def _pack(work: Path) -> Case:
         columns = {name: store.read(name) for name in ("bytes", "hashes", "tokens")}
         documents = Documents(np.cumsum(counts) - counts, counts, **columns, token_bytes=vocabulary.byte_lengths, by_id=True)
         plan = plan_rows(documents, np.arange(len(counts)), 2048, seed=0)
-        write_rows(folder, plan, store, documents.begins, 2048, vocabulary.pad_id, lambda rows: None)
+        write_rows(folder, plan, store, documents, 2048, vocabulary.pad_id, lambda rows: None)
 
     tokens = np.array(store.read("tokens"))
     target = np.empty_like(tokens)
@@ -471,9 +472,10 @@ def _train(work: Path) -> Case:
     from codedev._recipe import check
     from codedev._run import read_json
     from codedev.tokenize.build import tokenize_corpus
+    from codedev.tokenize.recipe import TokenizeRecipe
 
     _vocabulary(work)
-    tokenize_corpus(work / "small", work / "tokenizer", work / "shards", seq_len=SEQ_LEN, workers=1)
+    tokenize_corpus(work / "small", work / "tokenizer", work / "shards", TokenizeRecipe(seq_len=SEQ_LEN), workers=1)
     config: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
     config |= {"num_key_value_heads": 4, "tie_word_embeddings": True}
     config["vocab_size"] = -(-read_json(work / "shards/manifest.json")["vocab_size"] // 64) * 64

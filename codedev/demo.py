@@ -19,6 +19,7 @@ from codedev._terminal import note, print_table, print_tokens, print_waterfall, 
 from codedev.corpus import recipe as corpus_recipes
 from codedev.corpus.build import build
 from codedev.tokenize.build import tokenize_corpus
+from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.train import train_tokenizer
 
 VOCAB_SIZE = 4096
@@ -49,7 +50,12 @@ def run_demo(out: Path, workers: int) -> None:
     )
     with watch() as progress:
         shards = tokenize_corpus(
-            out / "corpus", out / "tokenizer", out / "shards", seq_len=SEQ_LEN, holdout=HOLDOUT, workers=workers, progress=progress
+            out / "corpus",
+            out / "tokenizer",
+            out / "shards",
+            TokenizeRecipe(seq_len=SEQ_LEN, holdout=HOLDOUT),
+            workers=workers,
+            progress=progress,
         )
     print_tokens(f"{out}/shards", shards)
 

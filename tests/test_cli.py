@@ -292,7 +292,7 @@ def test_json_alone_on_stdout(run: Any, corpus: Path, tmp_path: Path) -> None:
         ["corpus", "inspect", corpus, "--id", "s:0-1"],
         ["corpus", "inspect", corpus, "--source", "s"],
         ["corpus", "diff", corpus, "c"],
-        ["tokenizer", "train", corpus, "--out", "t", "--vocab-size", "320", "--special-slots", "16"],
+        ["tokenizer", "train", corpus, "--out", "t", "--vocab-size", "340", "--special-slots", "16"],
         ["tokenize", corpus, "--tokenizer", "t", "--out", "s", "--seq-len", "16"],
         ["trace", "s", "0"],
         ["trace", "s", "0", "0", "--base", corpus.parent],

@@ -19,6 +19,7 @@ from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
 from codedev.corpus.sources.web.warc_http import decode, parse
 from codedev.tokenize.build import tokenize_corpus
+from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.shards import open_shards
 from codedev.tokenize.trace import trace
 from codedev.tokenize.train import train_tokenizer
@@ -68,7 +69,7 @@ def test_every_row_is_accounted_for(real: Path, data_dir: Path) -> None:
 def test_a_thousand_tokens_lead_back_to_their_bytes(real: Path, data_dir: Path) -> None:
     corpus, shards = real / "corpus", real / "shards"
     train_tokenizer(corpus, real / "tokenizer", vocab_size=4096, special_slots=64)
-    tokenize_corpus(corpus, real / "tokenizer", shards, seq_len=512)
+    tokenize_corpus(corpus, real / "tokenizer", shards, TokenizeRecipe(seq_len=512))
     rng = random.Random(3)
     rows = open_shards(shards).rows
     found, astray = 0, []

@@ -26,7 +26,7 @@ from codedev.kernels.pretokens import SHAPES
 from codedev.tokenize.engine import Engine, byte_characters, encode, load_engine, load_ranks, load_saved, save, supported
 from codedev.tokenize.presets import PATTERNS, SPECIAL_TOKENS
 from codedev.tokenize.shapes import shape_of
-from codedev.tokenize.train import byte_alphabet, train_tokenizer
+from codedev.tokenize.train import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,8 @@ def test_what_is_not_covered(trained: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_words_for_bytes(trained: dict[str, Path]) -> None:
-    assert byte_characters() == byte_alphabet()
+    library_alphabet = pre_tokenizers.ByteLevel.alphabet()
+    assert sorted(byte_characters()) == sorted(library_alphabet)
     engine = load_engine(trained["u7"])
     assert token_ids(engine.tables, [b"a", b"\n", b"\xff", b"no such token at all"]) == [97, 10, 255, -1]
 

@@ -23,14 +23,17 @@ import pytest
 from test_tokenize_documents import NASTY, document, stdlib_texts, write_corpus
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from codedev._errors import InputError, RunError
+from codedev._errors import InputError, RecipeError, RunError
+from codedev._recipe import check, overridden
 from codedev._run import locked, write_json
 from codedev.tokenize import encode, shards
 from codedev.tokenize.build import tokenize_corpus
+from codedev.tokenize.engine import byte_characters
 from codedev.tokenize.pack import held_out
+from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.shards import open_shards
 from codedev.tokenize.trace import trace
-from codedev.tokenize.train import byte_alphabet, train_tokenizer
+from codedev.tokenize.train import train_tokenizer
 from codedev.tokenize.vocabulary import load_vocabulary
 
 PAD = 1198  # of 1200 tokens with three special ones
@@ -121,7 +124,7 @@ def check_documents(rows: list[dict[str, Any]], texts: dict[str, str], tokenizer
 
 @pytest.mark.parametrize("seq_len", [8, 64, 512, 4096])
 def test_nothing_is_lost(home: Path, tmp_path: Path, seq_len: int) -> None:
-    result = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", seq_len=seq_len)
+    result = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=seq_len))
     manifest, rows, texts = result["manifest"], rows_of(tmp_path / "out"), texts_of(home)
     check_documents(rows, texts, home / "tokenizer")
     counts = manifest["counts"]
@@ -145,8 +148,8 @@ def test_nothing_is_lost(home: Path, tmp_path: Path, seq_len: int) -> None:
 
 @pytest.mark.parametrize("overlong", ["truncate", "drop"])
 def test_truncation_is_counted(home: Path, tmp_path: Path, overlong: Any) -> None:
-    whole = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "whole", seq_len=512)["manifest"]["counts"]
-    result = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", seq_len=512, overlong=overlong)
+    whole = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "whole", TokenizeRecipe(seq_len=512))["manifest"]["counts"]
+    result = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=512, overlong=overlong))
     counts, rows, texts = result["manifest"]["counts"], rows_of(tmp_path / "out"), texts_of(home)
     assert counts["tokens_in"] == whole["tokens_in"] == counts["tokens_packed"] + counts["tokens_truncated"]
     assert counts["tokens_packed"] == sum(sum(row["segment_lengths"]) for row in rows) < whole["tokens_packed"]
@@ -163,7 +166,7 @@ def test_held_out_documents(home: Path, tmp_path: Path) -> None:
     chosen = []
     for seed, holdout in ((0, 0.2), (1, 0.2), (0, 0.3)):
         out = tmp_path / f"{seed}-{holdout}"
-        result = tokenize_corpus(home / "corpus", home / "tokenizer", out, seq_len=256, seed=seed, holdout=holdout)
+        result = tokenize_corpus(home / "corpus", home / "tokenizer", out, TokenizeRecipe(seq_len=256, seed=seed, holdout=holdout))
         kept, held = reassemble(rows_of(out), PAD), reassemble(rows_of(out / "heldout"), PAD)
         assert not set(kept) & set(held)
         assert set(kept) | set(held) == {name for name, text in texts.items() if text}
@@ -182,45 +185,46 @@ def test_held_out_documents(home: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "a", rows)
     write_corpus(tmp_path / "b", rows[::-2])
     for name in "ab":
-        tokenize_corpus(tmp_path / name, home / "tokenizer", tmp_path / f"out-{name}", seq_len=64, holdout=0.3)
+        tokenize_corpus(tmp_path / name, home / "tokenizer", tmp_path / f"out-{name}", TokenizeRecipe(seq_len=64, holdout=0.3))
     held_a, held_b = (set(reassemble(rows_of(tmp_path / f"out-{name}" / "heldout"), PAD)) for name in "ab")
     assert held_b == {row["id"] for row in rows[::-2]} & held_a
 
 
 def test_same_bytes_for_workers_batches_and_reruns(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = {"seq_len": 256, "seed": 3, "holdout": 0.1}
-    first = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", workers=1, **arguments)
+    recipe = TokenizeRecipe(seq_len=256, seed=3, holdout=0.1)
+    first = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", recipe, workers=1)
     trees = [tree(tmp_path / "one")]
     for workers, rows, size in ((2, 1, 1), (3, 7, 5000)):
         monkeypatch.setattr(encode, "BATCH_ROWS", rows)
         monkeypatch.setattr(encode, "BATCH_BYTES", size)
         out = tmp_path / f"w{workers}"
-        tokenize_corpus(home / "corpus", home / "tokenizer", out, workers=workers, **arguments)
+        tokenize_corpus(home / "corpus", home / "tokenizer", out, recipe, workers=workers)
         trees.append(tree(out))
     assert trees[0] == trees[1] == trees[2]
-    again = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", **arguments)  # nothing to do
+    again = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", recipe)  # nothing to do
     assert again["manifest"] == first["manifest"]
     assert tree(tmp_path / "one") == trees[0]
     # Other arguments replace what was there, leaving nothing behind; a damaged shard is made anew.
-    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", seq_len=64)
-    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "fresh", seq_len=64)
+    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", TokenizeRecipe(seq_len=64))
+    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "fresh", TokenizeRecipe(seq_len=64))
     assert tree(tmp_path / "one") == tree(tmp_path / "fresh")
     (tmp_path / "one" / "shard-00000.arrow").write_bytes(b"damage")
-    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", seq_len=64)
+    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "one", TokenizeRecipe(seq_len=64))
     assert tree(tmp_path / "one") == tree(tmp_path / "fresh")
-    other = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "seed", seq_len=64, seed=9)["manifest"]
+    other = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "seed", TokenizeRecipe(seq_len=64, seed=9))["manifest"]
     assert other["files"] != open_shards(tmp_path / "fresh").manifest["files"]
 
 
 @pytest.mark.slow
 def test_killed_runs_end_with_the_same_bytes(home: Path, tmp_path: Path) -> None:
     expected = tmp_path / "expected"
-    tokenize_corpus(home / "corpus", home / "tokenizer", expected, seq_len=128, seed=1, holdout=0.1)
+    tokenize_corpus(home / "corpus", home / "tokenizer", expected, TokenizeRecipe(seq_len=128, seed=1, holdout=0.1))
     script = (
         "import sys; from pathlib import Path; from codedev.tokenize import build, encode;"
+        "from codedev.tokenize.recipe import TokenizeRecipe;"
         "encode.BATCH_ROWS = 5; home, out = map(Path, sys.argv[1:]);"
         "print('ready', flush=True);"
-        "build.tokenize_corpus(home / 'corpus', home / 'tokenizer', out, seq_len=128, seed=1, holdout=0.1, workers=2,"
+        "build.tokenize_corpus(home / 'corpus', home / 'tokenizer', out, TokenizeRecipe(seq_len=128, seed=1, holdout=0.1), workers=2,"
         " progress=lambda what, done, total: print(what, done, flush=True))"
     )
     out = tmp_path / "killed"
@@ -234,7 +238,7 @@ def test_killed_runs_end_with_the_same_bytes(home: Path, tmp_path: Path) -> None
         time.sleep(rng.random() * 0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    result = tokenize_corpus(home / "corpus", home / "tokenizer", out, seq_len=128, seed=1, holdout=0.1)
+    result = tokenize_corpus(home / "corpus", home / "tokenizer", out, TokenizeRecipe(seq_len=128, seed=1, holdout=0.1))
     assert tree(out) == tree(expected)
     assert result["parts_kept"] > 0
 
@@ -244,22 +248,22 @@ def test_resume_redoes_only_what_has_no_receipt(home: Path, tmp_path: Path, monk
     shutil.copytree(home / "corpus", corpus)
     monkeypatch.setattr("codedev.tokenize.build.plan_rows", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        tokenize_corpus(corpus, home / "tokenizer", tmp_path / "out", seq_len=64)
+        tokenize_corpus(corpus, home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))
     monkeypatch.undo()
     with open(tmp_path / "out" / ".work" / "store" / "tokens.bin", "ab") as file:
         file.write(b"half a batch")
     last = sorted((tmp_path / "out" / ".work" / "store").glob("part-*.json"))[-1]
     last.unlink()
-    result = tokenize_corpus(corpus, home / "tokenizer", tmp_path / "out", seq_len=64)
+    result = tokenize_corpus(corpus, home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))
     assert result["parts_kept"] == result["parts"] - 1
-    tokenize_corpus(corpus, home / "tokenizer", tmp_path / "fresh", seq_len=64)
+    tokenize_corpus(corpus, home / "tokenizer", tmp_path / "fresh", TokenizeRecipe(seq_len=64))
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
 def test_readable_by_polars_and_in_fixed_batches(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "BATCH_BYTES", 4 * 64 * 2)  # four rows
     monkeypatch.setattr(shards, "FILE_BYTES", 200_000)
-    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", seq_len=64)["manifest"]
+    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))["manifest"]
     assert len(manifest["files"]) > 5
     paths = [tmp_path / "out" / file["name"] for file in manifest["files"]]
     for i, (path, file) in enumerate(zip(paths, manifest["files"], strict=True)):
@@ -284,7 +288,7 @@ def test_readable_by_polars_and_in_fixed_batches(home: Path, tmp_path: Path, mon
 
 def test_readable_by_datasets(home: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", seq_len=64)["manifest"]
+    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))["manifest"]
     files = [str(tmp_path / "out" / file["name"]) for file in manifest["files"]]
     loaded = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == manifest["rows"]
@@ -297,9 +301,9 @@ def test_readable_by_datasets(home: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_trace_a_thousand_tokens(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", out, seq_len=512, holdout=0.1)["manifest"]
+    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", out, TokenizeRecipe(seq_len=512, holdout=0.1))["manifest"]
     texts, plain = texts_of(home), Tokenizer.from_file(str(out / "tokenizer.json"))
-    alphabet = {character: byte for byte, character in enumerate(byte_alphabet())}
+    alphabet = {character: byte for byte, character in enumerate(byte_characters())}
     rows = rows_of(out)
     rng = random.Random(0)
     raw = 0
@@ -340,7 +344,7 @@ def test_trace_a_thousand_tokens(home: Path, tmp_path: Path) -> None:
 
 def test_trace_lists_segments(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", out, seq_len=2048)["manifest"]
+    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", out, TokenizeRecipe(seq_len=2048))["manifest"]
     for row in range(manifest["rows"]):
         listed = trace(out, row)
         assert sum(segment["end"] - segment["begin"] for segment in listed["segments"]) == listed["tokens"] == 2048 - listed["padding"]
@@ -355,7 +359,7 @@ def test_trace_lists_segments(home: Path, tmp_path: Path) -> None:
 
 def test_trace_when_things_moved(home: Path, tmp_path: Path) -> None:
     moved = tmp_path / "a" / "b"
-    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", seq_len=64)
+    tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))
     shutil.copytree(tmp_path / "out", moved)
     with pytest.raises(InputError, match="no such corpus"):
         trace(moved, 0, 0)
@@ -394,7 +398,7 @@ def test_tokenizer_with_a_normalizer_is_spanned_by_offsets(home: Path, tmp_path:
     texts = texts_of(home)
     tokenizer = sentencepiece_like(tmp_path / "sp", list(texts.values())[:30])
     out = tmp_path / "out"
-    manifest = tokenize_corpus(home / "corpus", tokenizer, out, seq_len=128)["manifest"]
+    manifest = tokenize_corpus(home / "corpus", tokenizer, out, TokenizeRecipe(seq_len=128))["manifest"]
     assert manifest["tokenizer"]["byte_spans"] == "offsets"
     assert manifest["bos_id"] is None
     assert manifest["pad_id"] == manifest["eos_id"]
@@ -424,7 +428,7 @@ def test_large_vocabulary_takes_uint32(home: Path, tmp_path: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     write_corpus(tmp_path / "corpus", [document(i, f"w{i} w{69_999 - i}  é w66000") for i in range(50)])
-    manifest = tokenize_corpus(tmp_path / "corpus", tmp_path / "tokenizer.json", tmp_path / "out", seq_len=8)["manifest"]
+    manifest = tokenize_corpus(tmp_path / "corpus", tmp_path / "tokenizer.json", tmp_path / "out", TokenizeRecipe(seq_len=8))["manifest"]
     assert manifest["dtype"] == "uint32"
     found = reassemble(rows_of(tmp_path / "out"), manifest["pad_id"])["web/3"]
     assert found == [(0, [3, 69_996, 70_000, 66_000, 70_001], 0, len("w3 w69996  é w66000".encode()))]
@@ -435,7 +439,7 @@ def test_claude_and_llama2(data_dir: Path, home: Path, tmp_path: Path) -> None:
         tokenizer = data_dir / "tokenizers" / name
         if not tokenizer.is_dir():
             pytest.skip(f"no {tokenizer}")
-        manifest = tokenize_corpus(home / "corpus", tokenizer, tmp_path / name, seq_len=512)["manifest"]
+        manifest = tokenize_corpus(home / "corpus", tokenizer, tmp_path / name, TokenizeRecipe(seq_len=512))["manifest"]
         assert manifest["tokenizer"]["byte_spans"] == "offsets"
         assert manifest["counts"]["bytes_truncated"] == 0
         assert trace(tmp_path / name, 0, 5, base=home)["document"]
@@ -446,15 +450,11 @@ def test_claude_and_llama2(data_dir: Path, home: Path, tmp_path: Path) -> None:
 
 def test_bad_input(home: Path, tmp_path: Path) -> None:
     corpus, tokenizer = home / "corpus", home / "tokenizer"
-    for arguments, message in (
-        ({"seq_len": 7}, "at least 8"),
-        ({"holdout": 1.0}, "below 1"),
-        ({"holdout": -0.1}, "below 1"),
-        ({"holdout": 1e-9}, "leaves no text held out"),
-        ({"overlong": "ignore"}, "split, truncate, drop"),
-    ):
-        with pytest.raises(InputError, match=message):
-            tokenize_corpus(corpus, tokenizer, tmp_path / "out", **{"seq_len": 64, **arguments})
+    for key in ("seq_len=7", "holdout=1.0", "holdout=-0.1", "overlong=ignore", "overlong=error", "seq_length=64", "fim.rate=2"):
+        with pytest.raises(RecipeError, match=key.split("=")[0].split(".")[-1]):
+            check(overridden({}, (key,)), TokenizeRecipe, "recipe")
+    with pytest.raises(InputError, match="leaves no text held out"):
+        tokenize_corpus(corpus, tokenizer, tmp_path / "out", TokenizeRecipe(holdout=1e-9))
     with pytest.raises(InputError, match="no such tokenizer"):
         tokenize_corpus(corpus, tmp_path / "nowhere", tmp_path / "o")
     with pytest.raises(InputError, match="no such corpus"):
@@ -484,10 +484,10 @@ def test_damaged_part_and_recovery(home: Path, tmp_path: Path) -> None:
     whole = part.read_bytes()
     part.write_bytes(whole[:1000])
     with pytest.raises(InputError, match=part.name):
-        tokenize_corpus(tmp_path / "corpus", home / "tokenizer", tmp_path / "out", seq_len=64)
+        tokenize_corpus(tmp_path / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))
     assert not (tmp_path / "out" / "manifest.json").exists()
     part.write_bytes(whole)
-    result = tokenize_corpus(tmp_path / "corpus", home / "tokenizer", tmp_path / "out", seq_len=64)
+    result = tokenize_corpus(tmp_path / "corpus", home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))
     assert result["parts_kept"] == result["parts"] - 1
 
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +16,11 @@ from test_tokenize_documents import NASTY, document, stdlib_texts, write_corpus
 from tokenizers import Tokenizer
 
 from codedev._errors import InputError
-from codedev.tokenize import vocabulary as vocabulary_module
-from codedev.tokenize.presets import PATTERNS, SPECIAL_TOKENS, cuts
-from codedev.tokenize.train import byte_alphabet, train_tokenizer
-from codedev.tokenize.vocabulary import Vocabulary, encode_texts, load_vocabulary
+from codedev.tokenize import residues
+from codedev.tokenize.engine import byte_characters
+from codedev.tokenize.presets import PATTERNS, SPECIAL_TOKENS
+from codedev.tokenize.train import train_tokenizer
+from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +40,16 @@ def trained(corpus: Path) -> dict[str, Vocabulary]:
     return found
 
 
+def encoded(vocabulary: Vocabulary, text: str) -> list[int]:
+    return encode_plain(vocabulary, pa.array([text], pa.large_string())).ids.tolist()
+
+
 def decode(vocabulary: Vocabulary, text: str) -> str:
-    tokens = encode_texts(vocabulary, [text])
-    ids = tokens.ids[1:-1].tolist()
+    ids = encoded(vocabulary, text)
     assert not set(ids) & {vocabulary.bos_id, vocabulary.eos_id, vocabulary.pad_id}
-    assert max(ids, default=0) < vocabulary.size - 60  # no reserved token from text
+    assert max(ids, default=0) < vocabulary.size - 60 - len(residues.names())  # no reserved token, no residue from text
     assert vocabulary.byte_lengths is not None
-    assert vocabulary.byte_lengths[tokens.ids].sum() == len(text.encode())
+    assert vocabulary.byte_lengths[ids].sum() == len(text.encode())
     return vocabulary.tokenizer.decode(ids, skip_special_tokens=False)
 
 
@@ -66,7 +70,7 @@ def test_lossless_on_any_text(trained: dict[str, Vocabulary], parts: list[str]) 
 def test_layout_of_the_vocabulary(corpus: Path, trained: dict[str, Vocabulary]) -> None:
     vocabulary = trained["u7"]
     assert vocabulary.size == 1500
-    assert [vocabulary.tokenizer.id_to_token(i) for i in range(256)] == byte_alphabet()
+    assert [vocabulary.tokenizer.id_to_token(i) for i in range(256)] == byte_characters()
     assert vocabulary.tokenizer.encode("A", add_special_tokens=False).ids == [65]
     names = [vocabulary.tokenizer.id_to_token(i) for i in range(1440, 1500)]
     assert names[:4] == ["<|endoftext|>", "<|pad|>", "<|bos|>", "<|mask|>"]
@@ -84,7 +88,7 @@ def test_literal_special_tokens_stay_text(trained: dict[str, Vocabulary]) -> Non
     vocabulary = trained["u7"]
     text = "a<|endoftext|>b"
     assert vocabulary.eos_id in Tokenizer.from_file(str(vocabulary.path)).encode(text).ids
-    assert vocabulary.eos_id not in encode_texts(vocabulary, [text]).ids[1:-1]
+    assert vocabulary.eos_id not in encoded(vocabulary, text)
 
 
 def test_u7_splits(trained: dict[str, Vocabulary]) -> None:
@@ -109,26 +113,6 @@ def test_patterns_agree_with_the_regex_module(trained: dict[str, Vocabulary]) ->
             expected = [m.span() for m in regex.finditer(PATTERNS[preset], text) if m.end() > m.start()]
             found = [span for _, span in split.pre_tokenize_str(text)]
             assert found == expected, (preset, text[:80])
-
-
-@pytest.mark.parametrize("preset", list(PATTERNS))
-def test_cut_texts_encode_alike(trained: dict[str, Vocabulary], preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [*stdlib_texts(1), *NASTY, "x  " + "7" * 9000 + " y " + "1" * 4500, "a" + "8" * 3001 + "½", "٣" + "4" * 6002 + "\n"]
-    whole = [vocabulary.ids for vocabulary in (encode_texts(trained[preset], [text]) for text in texts)]
-    for length in (1, 100, 5000):
-        monkeypatch.setattr(vocabulary_module, "PIECE", length)
-        for text, expected in zip(texts, whole, strict=True):
-            assert np.array_equal(encode_texts(trained[preset], [text]).ids, expected), (length, text[:60])
-    reference = [trained[preset].tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert [ids[1:-1].tolist() for ids in whole] == reference
-
-
-def test_cuts_are_many(trained: dict[str, Vocabulary]) -> None:
-    text = stdlib_texts(1)[0]
-    pieces = cuts(text, 1000, numbers=True)
-    assert "".join(pieces) == text
-    assert max(map(len, pieces)) < 1200
-    assert max(map(len, cuts("5" * 50_000, 1000, numbers=True))) <= 1500
 
 
 def test_deterministic_for_threads_and_corpus_order(corpus: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codedev.commands.options import JSON, PATH, QUIET, Bytes, print_json
+from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, Bytes, print_json
 
 
 @click.group()
@@ -17,10 +17,11 @@ def tokenizer() -> None:
 @tokenizer.command("train")
 @click.argument("corpus_directory", metavar="CORPUS", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The tokenizer directory.")
-@click.option("--vocab-size", type=click.IntRange(300), default=65_536, show_default=True, help="Tokens, special ones included.")
-@click.option("--preset", default="u7", show_default=True, help="Pretokenization: u7, gpt2, cl100k, qwen or llama3.")
+@click.option("--vocab-size", type=click.IntRange(310), default=65_536, show_default=True, help="Tokens, special ones included.")
+@click.option("--preset", default="u7", show_default=True, help="Pretokenization: u7, u7-aligned, gpt2, cl100k, qwen or llama3.")
 @click.option("--special-slots", type=click.IntRange(0), default=256, show_default=True, help="Ids reserved for special tokens.")
 @click.option("--sample-bytes", type=Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
+@click.option("--weight", "weights", multiple=True, metavar="SOURCE=W", help="Sample a source W times as densely as others.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which documents a sample takes.")
 @JSON
 @QUIET
@@ -31,6 +32,7 @@ def tokenizer_train(
     preset: str,
     special_slots: int,
     sample_bytes: int,
+    weights: tuple[str, ...],
     seed: int,
     as_json: bool,
     quiet: bool,
@@ -51,6 +53,7 @@ def tokenizer_train(
             preset=preset,
             special_slots=special_slots,
             sample_bytes=sample_bytes,
+            weights=_weights(weights),
             seed=seed,
             progress=progress,
         )
@@ -60,15 +63,60 @@ def tokenizer_train(
         print(f"{out}: {result['vocab_size']:,} tokens, {result['bytes_per_token']:.3f} bytes a token on its sample")
 
 
+def _weights(given: tuple[str, ...]) -> dict[str, float]:
+    try:
+        return {name: float(weight) for name, weight in (text.split("=", 1) for text in given)}
+    except ValueError:
+        raise click.UsageError(f"--weight is SOURCE=NUMBER, for example --weight code=2, not {' '.join(given)}") from None
+
+
+@tokenizer.command("compare")
+@click.argument("corpus_directory", metavar="CORPUS", type=PATH)
+@click.argument("tokenizers", metavar="TOKENIZER...", type=PATH, nargs=-1, required=True)
+@click.option("--sample-bytes", type=Bytes(), default="20MB", show_default=True, help="About this much text of CORPUS is encoded.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which documents the sample takes.")
+@click.option("--out", type=PATH, metavar="FILE", default=None, help="Write all of it as a page to open in a browser.")
+@JSON
+@QUIET
+def tokenizer_compare(
+    corpus_directory: Path, tokenizers: tuple[Path, ...], sample_bytes: int, seed: int, out: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """Compare tokenizers on a sample of CORPUS: compression by kind and language, what they tear, what they lose, speed.
+
+    \b
+    Example: codedev tokenizer compare corpus tokenizer other/tokenizer.json --out compared.html
+    """
+    from codedev._errors import printable
+    from codedev._run import write_text
+    from codedev._terminal import note, watch
+    from codedev.tokenize.compare import compare, page, terminal
+
+    if out is not None and out.is_dir():
+        raise click.UsageError(f"--out {printable(str(out))}: is a folder; give the file to write")
+    with watch(quiet=quiet or as_json) as progress:
+        found = compare(corpus_directory, tokenizers, sample_bytes=sample_bytes, seed=seed, progress=progress)
+    if out is not None:
+        write_text(out, page.render(found))
+    if as_json:
+        print_json(found.figures)
+        return
+    terminal.show(found.figures)
+    if out is not None:
+        note(f"page: {printable(str(out))}")
+
+
 @click.command("tokenize")
 @click.argument("corpus_directory", metavar="CORPUS", type=PATH)
 @click.option("--tokenizer", "tokenizer_path", type=PATH, required=True, help="A tokenizer directory or tokenizer.json.")
 @click.option("--out", type=PATH, required=True, help="The shard directory; an interrupted run is resumed.")
-@click.option("--seq-len", type=click.IntRange(8), default=2048, show_default=True, help="Tokens of a row.")
-@click.option("--overlong", type=click.Choice(["split", "truncate", "drop"]), default="split", show_default=True, help="Longer documents.")
-@click.option("--holdout", type=click.FloatRange(0, 0.5), default=0.0, show_default=True, help="Share of documents kept for evaluation.")
+@click.option("--recipe", "recipe_path", type=PATH, default=None, help="Fill in the middle, mixtures, chat templates and more.")
+@OVERRIDES
+@click.option("--seq-len", type=click.IntRange(8), default=None, help="Tokens of a row; default: 2048.")
+@click.option("--mode", type=click.Choice(["pt", "sft", "preference", "prompt"]), default=None, help="What for; default: pt.")
+@click.option("--overlong", type=click.Choice(["split", "truncate", "drop", "error"]), default=None, help="Of longer documents.")
+@click.option("--holdout", type=click.FloatRange(0, 0.5), default=None, help="Share of documents kept for evaluation; default: none.")
+@click.option("--seed", type=int, default=None, help="Of the shuffle; default: 0.")
 @click.option("--eos", default=None, metavar="TOKEN", help="The end-of-document token, where the tokenizer does not name it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the shuffle.")
 @click.option("--workers", type=click.IntRange(1), default=None, help="Encoding threads; default: all cores.")
 @JSON
 @QUIET
@@ -76,33 +124,42 @@ def tokenize_command(
     corpus_directory: Path,
     tokenizer_path: Path,
     out: Path,
-    seq_len: int,
-    overlong: str,
-    holdout: float,
+    recipe_path: Path | None,
+    overrides: tuple[str, ...],
+    seq_len: int | None,
+    mode: str | None,
+    overlong: str | None,
+    holdout: float | None,
+    seed: int | None,
     eos: str | None,
-    seed: int,
     workers: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Encode CORPUS and pack it into shards: memory-mapped rows of whole documents, each token traceable to its raw bytes.
 
+    Fill in the middle, mixtures and chat templates are keys of a recipe: see samples/recipes/tokenize.yaml.
+
     \b
     Example: codedev tokenize corpus --tokenizer tokenizer --out shards --seq-len 2048 --holdout 0.01
     """
+    from codedev import _recipe
     from codedev._terminal import print_tokens, watch
     from codedev.tokenize.build import tokenize_corpus
+    from codedev.tokenize.recipe import TokenizeRecipe
+
+    keys = _recipe.read(recipe_path, overrides) if recipe_path else _recipe.overridden({}, overrides)
+    flags = {"seq_len": seq_len, "mode": mode, "overlong": overlong, "holdout": holdout, "seed": seed}
+    keys |= {name: value for name, value in flags.items() if value is not None}
+    recipe = _recipe.check(keys, TokenizeRecipe, str(recipe_path or "codedev tokenize"))
 
     with watch(quiet=quiet or as_json) as progress:
         result = tokenize_corpus(
             corpus_directory,
             tokenizer_path,
             out,
-            seq_len=seq_len,
-            overlong=overlong,  # type: ignore[arg-type]  # one of the three, by click.Choice
-            holdout=holdout,
+            recipe,
             eos=eos,
-            seed=seed,
             workers=workers,
             progress=progress,
         )

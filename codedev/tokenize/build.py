@@ -19,11 +19,12 @@ import numpy as np
 from codedev._errors import InputError
 from codedev._run import Progress, atomic_write, file_hash, locked, no_progress, read_json, sweep, write_json
 from codedev.tokenize.documents import Corpus, open_corpus
-from codedev.tokenize.encode import encode_corpus
-from codedev.tokenize.pack import POOL, Documents, Overlong, Plan, held_out, plan_rows
+from codedev.tokenize.encode import State, encode_corpus
+from codedev.tokenize.pack import POOL, Documents, Plan, held_out, plan_rows
+from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.shards import FORMAT, Written, write_rows
 from codedev.tokenize.store import Store
-from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary
+from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary, token_name
 
 HELDOUT = "heldout"
 _WORK, _STORE, _LOCK = ".work", "store", ".lock"
@@ -33,36 +34,30 @@ def tokenize_corpus(
     corpus: Path,
     tokenizer: Path,
     out: Path,
+    recipe: TokenizeRecipe = TokenizeRecipe(),  # noqa: B008  frozen
     *,
-    seq_len: int = 2048,
-    seed: int = 0,
-    holdout: float = 0.0,
-    overlong: Overlong = "split",
     eos: str | None = None,
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Tokenize and pack; returns {"manifest", "heldout": its manifest or None, "parts", "parts_kept"}.
 
-    `holdout` is the share of documents (0 to 1, by a hash of the id) that goes to OUT/heldout. `overlong` says what becomes of documents
-    longer than a row: split into full rows and a tail, truncate to one row, or drop; what is lost is counted as tokens_truncated.
-    `workers` are encoding threads, all cores when None. Raises InputError for what cannot be used, RunError when OUT is being written to.
+    `recipe.holdout` is the share of documents (by a hash of the id) that goes to OUT/heldout. `recipe.overlong` says what becomes of
+    documents longer than a row: split into full rows and a tail, truncate to one row, or drop; what is lost is counted as
+    tokens_truncated. `eos` names the token that ends a document where the tokenizer's is not known. `workers` are encoding threads, all
+    cores when None. Raises InputError for what cannot be used, RunError when OUT is being written to.
     """
-    if not 8 <= seq_len < 1 << 31:
-        raise InputError(f"--seq-len {seq_len}: a row holds at least 8 tokens")
-    if not 0 <= holdout < 1:
-        raise InputError(f"--holdout {holdout}: the share of documents held out is at least 0 and below 1")
     source, vocabulary = open_corpus(corpus), load_vocabulary(tokenizer, eos=eos)
     _check_out(out)
     with locked(out):
-        request = _request(source, vocabulary, seq_len, seed, holdout, overlong)
+        request = _request(source, vocabulary, recipe)
         done = _complete(out, request)
         if done is None:
             (out / _WORK / _STORE).mkdir(parents=True, exist_ok=True)  # before the manifest goes: one of the two says that `out` is ours
             (out / "manifest.json").unlink(missing_ok=True)
             sweep(out)
-            kept = _build(source, vocabulary, out, request, workers or len(os.sched_getaffinity(0)), progress)
-            done = {name: read_json(folder / "manifest.json") for name, folder in _folders(out, holdout).items()}
+            kept = _build(source, vocabulary, recipe, out, request, workers or len(os.sched_getaffinity(0)), progress)
+            done = {name: read_json(folder / "manifest.json") for name, folder in _folders(out, recipe.holdout).items()}
         else:
             kept = len(source.parts)
         shutil.rmtree(out / _WORK, ignore_errors=True)
@@ -73,11 +68,12 @@ def _folders(out: Path, holdout: float) -> dict[str, Path]:
     return {"train": out, **({"heldout": out / HELDOUT} if holdout else {})}
 
 
-def _request(corpus: Corpus, vocabulary: Vocabulary, seq_len: int, seed: int, holdout: float, overlong: str) -> dict[str, Any]:
+def _request(corpus: Corpus, vocabulary: Vocabulary, recipe: TokenizeRecipe) -> dict[str, Any]:
     """The part of the manifest that is known before the work: everything that decides the output."""
     return {
         "format": FORMAT,
-        "seq_len": seq_len,
+        "mode": recipe.mode,
+        "seq_len": recipe.seq_len,
         "dtype": vocabulary.dtype.name,
         "vocab_size": vocabulary.size,
         "bos_id": vocabulary.bos_id,
@@ -86,12 +82,14 @@ def _request(corpus: Corpus, vocabulary: Vocabulary, seq_len: int, seed: int, ho
         "tokenizer": {
             "file": "tokenizer.json",
             "hash": vocabulary.hash,
-            "eos": vocabulary.tokenizer.id_to_token(vocabulary.eos_id),
+            "eos": token_name(vocabulary, vocabulary.eos_id),
             "byte_spans": "offsets" if vocabulary.byte_lengths is None else "vocabulary",
+            "encoder": "kernels" if vocabulary.why_library is None else f"library: {vocabulary.why_library}",
         },
-        "seed": seed,
-        "holdout": holdout,
-        "packing": {"method": "best-fit-decreasing", "overlong": overlong, "pool_segments": POOL},
+        "seed": recipe.seed,
+        "holdout": recipe.holdout,
+        "packing": {"method": recipe.packing, "overlong": recipe.too_long, "pool_segments": POOL},
+        "recipe": recipe.model_dump(mode="json"),
         "corpus": {"manifest_hash": corpus.manifest_hash},
     }
 
@@ -129,11 +127,13 @@ def _complete(out: Path, request: dict[str, Any]) -> dict[str, dict[str, Any]] |
     return manifests
 
 
-def _build(corpus: Corpus, vocabulary: Vocabulary, out: Path, request: dict[str, Any], workers: int, progress: Progress) -> int:
+def _build(
+    corpus: Corpus, vocabulary: Vocabulary, recipe: TokenizeRecipe, out: Path, request: dict[str, Any], workers: int, progress: Progress
+) -> int:
     store = Store(out / _WORK / _STORE, vocabulary.dtype, token_bytes=vocabulary.byte_lengths is None)
-    sources, kept = encode_corpus(corpus, vocabulary, store, workers=workers, progress=progress)
+    state, kept = encode_corpus(corpus, vocabulary, recipe, store, workers=workers, progress=progress)
     documents = _documents(store, vocabulary)
-    held = held_out(documents.hashes, request["holdout"]) if request["holdout"] else np.zeros(corpus.rows, np.bool_)
+    held = held_out(documents.hashes, request["holdout"]) if request["holdout"] else np.zeros(len(documents.counts), np.bool_)
     chosen = {"heldout": np.flatnonzero(held), "train": np.flatnonzero(~held)}
     folders = _folders(out, request["holdout"])
     if not request["holdout"] and (out / HELDOUT).is_dir():
@@ -149,9 +149,7 @@ def _build(corpus: Corpus, vocabulary: Vocabulary, out: Path, request: dict[str,
     total, done = 0, 0
     plans: dict[str, Plan] = {}
     for split in folders:
-        plans[split] = plan_rows(
-            documents, chosen[split], request["seq_len"], seed=request["seed"], overlong=request["packing"]["overlong"]
-        )
+        plans[split] = plan_rows(documents, chosen[split], recipe.seq_len, seed=recipe.seed, overlong=recipe.too_long)
         total += len(plans[split].rows) - 1
     for split in ("heldout", "train"):  # the manifest of the whole is the last thing written
         if split not in folders:
@@ -163,16 +161,16 @@ def _build(corpus: Corpus, vocabulary: Vocabulary, out: Path, request: dict[str,
             folder,
             plan,
             store,
-            documents.begins,
-            request["seq_len"],
-            request["pad_id"],
+            documents,
+            recipe.seq_len,
+            vocabulary.pad_id,
             lambda rows, begin=done: progress("pack", begin + rows, total),  # type: ignore[misc]  # mypy cannot infer a lambda's default
         )
         done += written.rows
         with atomic_write(folder / "tokenizer.json") as temporary:
             temporary.write_bytes(vocabulary.path.read_bytes())
         write_json(
-            folder / "manifest.json", _manifest(request, split, folder, corpus, documents, chosen[split], plan, written, sources, store)
+            folder / "manifest.json", _manifest(request, split, folder, corpus, documents, chosen[split], plan, written, state, store)
         )
     return kept
 
@@ -200,13 +198,14 @@ def _manifest(
     chosen: np.ndarray,
     plan: Plan,
     written: Written,
-    sources: list[str],
+    state: State,
     store: Store,
 ) -> dict[str, Any]:
     """The finished manifest, after the balance of tokens and bytes has been checked against what was written."""
     token_counts, text_bytes, of_source = documents.counts[chosen], documents.bytes[chosen], store.read("sources")[chosen]
+    first = store.read("offsets")[chosen] == 0  # others are further pieces of one document
     counts = {
-        "documents": len(chosen),
+        "documents": int(first.sum()),
         "documents_empty": int((token_counts == 0).sum()),  # without text: they give no token
         "documents_overlong": plan.overlong,
         "tokens_in": int(token_counts.sum()),
@@ -223,13 +222,13 @@ def _manifest(
     if counts["bytes_truncated"] < 0 or (counts["tokens_truncated"] == 0 and counts["bytes_truncated"] != 0):
         raise AssertionError(f"bytes do not balance: {counts}")
 
-    def per_source(values: np.ndarray | None) -> list[int]:
+    def per_source(values: np.ndarray) -> list[int]:
         # float64 weights are exact below 2**53 bytes of text.
-        return [int(value) for value in np.bincount(of_source, values, len(sources))]
+        return [int(value) for value in np.bincount(of_source, values, len(state.sources))]
 
     by_source = {
         name: {"documents": d, "tokens": t, "bytes": b}
-        for name, d, t, b in zip(sources, per_source(None), per_source(token_counts), per_source(text_bytes), strict=True)
+        for name, d, t, b in zip(state.sources, per_source(first), per_source(token_counts), per_source(text_bytes), strict=True)
         if d
     }
     return {
@@ -238,6 +237,7 @@ def _manifest(
         "rows": written.rows,
         "counts": counts,
         "by_source": by_source,
+        "made": dict(sorted(state.counters.items())),  # of the whole corpus: what was not told plainly
         "packing": {**request["packing"], "padding_share": round(written.padding / slots, 6)},
         "files": written.files,
         "corpus": {**request["corpus"], "path": os.path.relpath(corpus.path.resolve(), folder.resolve())},

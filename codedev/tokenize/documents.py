@@ -31,6 +31,11 @@ class Part(NamedTuple):
     text_bytes: int
     hash: str
 
+    @property
+    def source(self) -> str:
+        """The recipe's name for the source its documents are from."""
+        return Path(self.name).parent.name
+
 
 class Corpus(NamedTuple):
     path: Path

@@ -1,19 +1,18 @@
 """Corpus parts -> the token store, on several threads.
 
-Batches of documents go to `workers` threads (the library releases the GIL; its own threads are switched off, so that `workers` is what
-is used) and come back in order: the store's bytes do not depend on the number of threads. Memory: the batches under way, 2 * workers of
-at most BATCH_BYTES of text each, or of one document where that is larger.
-Beside the library a document costs about 4 µs of Python; a corpus of 100-byte documents is thereby bounded to 25 MB/s.
+Batches of documents go to `workers` threads (the kernels and the libraries release the GIL; a library's own threads are switched off, so
+that `workers` is what is used) and come back in order: the store's bytes do not depend on the number of threads. Memory: the batches
+under way, 2 * workers of at most BATCH_BYTES of text each, or of one document where that is larger.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,47 +22,69 @@ from codedev._errors import InputError
 from codedev._run import Progress, content_key, no_progress
 from codedev.corpus.buffers import text_buffers
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, verify
+from codedev.tokenize.markers import Markers, markers
+from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.store import Store
-from codedev.tokenize.vocabulary import Tokens, Vocabulary, encode_texts
+from codedev.tokenize.units import Units, make_units
+from codedev.tokenize.vocabulary import Vocabulary, token_name
 
-VERSION = 1  # raised whenever the same text and tokenizer would give another store
+VERSION = 2  # raised whenever the same text and tokenizer would give another store
 BATCH_BYTES = 1 << 20  # of text
 BATCH_ROWS = 2048
+# The keys of the recipe that decide what the store holds; the others are for packing.
+DECIDES = ("mode", "kind_prefix", "residues", "repository", "fim", "chat")
+
+_Make: TypeAlias = Callable[["_Batch"], Units]
 
 
 class _Batch(NamedTuple):
-    source: list[str]
-    ids: pa.LargeStringArray
-    texts: pa.LargeStringArray
+    rows: pa.RecordBatch
+    hashes: np.ndarray
+    position: int  # of its first document in the corpus
+
+
+class State(NamedTuple):
+    """What the store does not hold as columns; each receipt has it."""
+
+    sources: list[str]
+    counters: Counter[str]
 
 
 def encode_corpus(
-    corpus: Corpus, vocabulary: Vocabulary, store: Store, *, workers: int, progress: Progress = no_progress
-) -> tuple[list[str], int]:
-    """Fill the store with the documents of every part; parts whose receipt matches are kept. Returns the names of the sources and the
-    number of parts kept. InputError for a part that changed or cannot be read, or a text that the tokenizer does not cover."""
+    corpus: Corpus, vocabulary: Vocabulary, recipe: TokenizeRecipe, store: Store, *, workers: int, progress: Progress = no_progress
+) -> tuple[State, int]:
+    """Fill the store with the documents of every part; parts whose receipt matches are kept. Returns the state and the number of parts
+    kept. InputError for a part that changed or cannot be read, or a text that the tokenizer does not cover."""
+    marks = markers(vocabulary, recipe)
+    asked = recipe.model_dump(include={*DECIDES, *(("seed", "seq_len") if recipe.fim else ())}, mode="json")
     keys: list[str] = []
     for part in corpus.parts:  # each key holds the one before it: the store is a prefix of the corpus
-        keys.append(content_key(VERSION, keys[-1:], part.hash, part.rows, vocabulary.hash, vocabulary.bos_id, vocabulary.eos_id))
-    kept, sources = store.resume(keys)
-    done = sum(part.text_bytes for part in corpus.parts[:kept])
+        keys.append(content_key(VERSION, keys[-1:], part.hash, part.rows, vocabulary.hash, vocabulary.bos_id, vocabulary.eos_id, asked))
+    kept, found = store.resume(keys)
+    state = State(list(found.get("sources", [])), Counter(found.get("counters", {})))
+    done, position = (sum(getattr(part, what) for part in corpus.parts[:kept]) for what in ("text_bytes", "rows"))
+
+    def make(batch: _Batch) -> Units:
+        return _units(batch, vocabulary, marks, recipe)
+
     with _library_threads_off(), ThreadPoolExecutor(workers, "encode") as pool:
         for index in range(kept, len(corpus.parts)):
             part = corpus.parts[index]
             verify(part)
-            for batch, tokens in _in_order(pool, vocabulary, part, 2 * workers):
-                done += _append(store, vocabulary, part, batch, tokens, sources)
+            for batch, units in _in_order(pool, make, _batches(part, position), 2 * workers):
+                done += _append(store, vocabulary, part, batch, units, state)
                 progress("encode", done, corpus.text_bytes)
-            store.commit(index, keys[index], sources)
-    return sources, kept
+            position += part.rows
+            store.commit(index, keys[index], {"sources": state.sources, "counters": dict(sorted(state.counters.items()))})
+    return state, kept
 
 
-def _in_order(pool: ThreadPoolExecutor, vocabulary: Vocabulary, part: Part, ahead: int) -> Iterator[tuple[_Batch, Tokens]]:
-    """The part's batches with their tokens, in order, at most `ahead` of them under way."""
-    waiting: deque[tuple[_Batch, Future[Tokens]]] = deque()
+def _in_order(pool: ThreadPoolExecutor, make: _Make, batches: Iterator[_Batch], ahead: int) -> Iterator[tuple[_Batch, Units]]:
+    """The batches with what is made of them, in order, at most `ahead` of them under way."""
+    waiting: deque[tuple[_Batch, Future[Units]]] = deque()
     try:
-        for batch in _batches(part):
-            waiting.append((batch, pool.submit(_encode, vocabulary, batch.texts)))
+        for batch in batches:
+            waiting.append((batch, pool.submit(make, batch)))
             while len(waiting) >= ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -74,68 +95,75 @@ def _in_order(pool: ThreadPoolExecutor, vocabulary: Vocabulary, part: Part, ahea
             future.cancel()
 
 
-def _encode(vocabulary: Vocabulary, texts: pa.LargeStringArray) -> Tokens:
+def _units(batch: _Batch, vocabulary: Vocabulary, marks: Markers, recipe: TokenizeRecipe) -> Units:
     try:
-        return encode_texts(vocabulary, texts.to_pylist())
+        return make_units(batch.rows, batch.hashes, vocabulary, marks, recipe)
     except Exception as error:
         if type(error) is not Exception:  # the library raises bare ones
             raise
         raise InputError(f"{vocabulary.path}: the tokenizer cannot encode the corpus: {error}. Use another tokenizer") from None
 
 
-def _batches(part: Part) -> Iterator[_Batch]:
+def _batches(part: Part, position: int) -> Iterator[_Batch]:
     """The part's documents, cut after the row whose text passes BATCH_BYTES."""
-    for group in batches(part, ["id", "source", "text"]):
+    for group in batches(part, ["id", "source", "kind", "text", "meta"]):
         _, ends = text_buffers(group.column("text"))
+        hashes = id_hashes(group.column("id"))
         begin = 0
         while begin < group.num_rows:
             end = int(np.searchsorted(ends, ends[begin] + BATCH_BYTES))
             end = min(max(end, begin + 1), begin + BATCH_ROWS, group.num_rows)
-            rows = group.slice(begin, end - begin)
-            names = rows.column("source").cast(pa.string()).to_pylist()
-            yield _Batch(names, rows.column("id").cast(pa.large_string()), rows.column("text"))
+            yield _Batch(group.slice(begin, end - begin), hashes[begin:end], position + begin)
             begin = end
+        position += group.num_rows
 
 
-def _append(store: Store, vocabulary: Vocabulary, part: Part, batch: _Batch, tokens: Tokens, sources: list[str]) -> int:
+def _append(store: Store, vocabulary: Vocabulary, part: Part, batch: _Batch, units: Units, state: State) -> int:
     """Check the batch and append it to the store; returns the bytes of its text."""
-    sizes = pc.binary_length(batch.texts).to_numpy()
-    _check(vocabulary, part, batch, tokens, sizes)
-    for name in dict.fromkeys(batch.source):
-        if name not in sources:
-            sources.append(name)
-    number = {name: i for i, name in enumerate(sources)}
-    data, ends = text_buffers(batch.ids)
-    arrays = {
-        "tokens": tokens.ids,
-        "counts": tokens.counts,
-        "bytes": sizes,
-        "hashes": id_hashes(batch.ids),
-        "sources": np.array([number[name] for name in batch.source], np.int32),
-        "ids": data[ends[0] : ends[-1]],
-        "id_sizes": np.diff(ends).astype(np.int32),
-    }
-    if tokens.byte_lengths is not None:
-        arrays["token_bytes"] = tokens.byte_lengths
-    store.append(arrays)
-    return int(sizes.sum())
+    _check(vocabulary, part, batch, units)
+    rows, first = units.rows, store.length("counts")
+    sources = pc.dictionary_encode(batch.rows.column("source").cast(pa.string()))
+    names = [name or "" for name in sources.dictionary.to_pylist()]
+    state.sources.extend(name for name in names if name not in state.sources)
+    of_name = np.array([state.sources.index(name) for name in names], np.int32)
+    ids = batch.rows.column("id").cast(pa.large_string()).take(pa.array(rows))
+    data, ends = text_buffers(ids)
+    store.append(
+        {
+            "tokens": units.ids,
+            "counts": units.counts,
+            "bytes": units.bytes,
+            "hashes": batch.hashes[rows],
+            "sources": of_name[sources.indices.to_numpy()][rows],
+            "positions": batch.position + rows,
+            "offsets": units.offsets,
+            "byte_offsets": units.byte_offsets,
+            "ids": data[ends[0] : ends[-1]],
+            "id_sizes": np.diff(ends).astype(np.int32),
+            "part_units": units.parts.units + first,
+            "part_starts": units.parts.starts,
+            "part_bytes": units.parts.bytes,
+            **({"token_bytes": units.byte_lengths} if units.byte_lengths is not None else {}),
+        }
+    )
+    state.counters.update(units.counters)
+    return int(pc.sum(pc.binary_length(batch.rows.column("text"))).as_py() or 0)
 
 
-def _check(vocabulary: Vocabulary, part: Part, batch: _Batch, tokens: Tokens, sizes: np.ndarray) -> None:
-    """The tokens of every document cover its text to the byte, and none but ours is the one that ends a document."""
-    full = np.flatnonzero(tokens.counts)
+def _check(vocabulary: Vocabulary, part: Part, batch: _Batch, units: Units) -> None:
+    """The tokens of every document cover its text to the byte, but for what markers stand for, and none but ours ends a document."""
+    full = np.flatnonzero(units.counts)
     if len(full) == 0:
         return
-    begins = np.concatenate([[0], np.cumsum(tokens.counts[full])[:-1]])
-    wrong = np.add.reduceat((tokens.ids == vocabulary.eos_id).astype(np.int64), begins) != 1
-    problem = f"gives the token that ends a document from text ({vocabulary.tokenizer.id_to_token(vocabulary.eos_id)!r})"
+    begins = np.concatenate([[0], np.cumsum(units.counts[full])[:-1]])
+    wrong = np.add.reduceat((units.ids == vocabulary.eos_id).astype(np.int64), begins) > 1
+    problem = f"gives the token that ends a document from text ({token_name(vocabulary, vocabulary.eos_id)!r})"
     if not wrong.any():
-        spans = vocabulary.byte_lengths[tokens.ids] if vocabulary.byte_lengths is not None else tokens.byte_lengths
-        assert spans is not None  # one of the two is there
-        wrong = np.add.reduceat(spans, begins, dtype=np.int64) != sizes[full]
+        wrong = units.bytes[full] != units.told[full]
         problem = "does not give the text back: its tokens stand for another number of bytes"
     if wrong.any():
-        document = batch.ids[int(full[np.flatnonzero(wrong)[0]])].as_py()
+        row = int(units.rows[full[np.flatnonzero(wrong)[0]]])
+        document = batch.rows.column("id")[row].as_py()
         raise InputError(f"{vocabulary.path}: the tokenizer {problem}: document {document!r} of {part.path}. Use another tokenizer")
 
 

@@ -8,14 +8,14 @@ Memory: about 60 bytes a segment at the peak, 36 of them in the plan. 0.3 µs a 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from codedev._errors import InputError
 from codedev.kernels.packing import best_fit
+from codedev.tokenize.recipe import Overlong
 
-Overlong = Literal["split", "truncate", "drop"]
 POOL = 1 << 20  # segments packed together
 
 _ORDER, _ROWS, _HOLDOUT = 0x6F72646572, 0x726F7773, 0x686F6C646F7574  # keep the uses of one hash apart

@@ -1,13 +1,10 @@
 """Pretokenization patterns and the names of the special tokens.
 
 A pattern cuts text into the pieces inside which byte pairs are merged. All are one regex, so that a tokenizer.json with them loads
-anywhere; none of them needs or has a normalizer. In each, a run of letters ends at the first character that is no letter or mark,
-whatever comes before or after: `cuts` relies on that.
+anywhere; none of them needs or has a normalizer.
 """
 
 from __future__ import annotations
-
-import re
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _BLANKS = r"\s+(?!\S)|\s+"
@@ -29,11 +26,15 @@ PATTERNS = {
             _BLANKS,
         )
     ),
+    "u7-aligned": "",  # below
     "gpt2": rf"'(?:[sdmt]|ll|ve|re)| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|{_BLANKS}",
     "cl100k": _CL100K,
     "llama3": _CL100K,
     "qwen": _CL100K.replace(r"\p{N}{1,3}", r"\p{N}"),
 }
+
+# As u7, but a word takes no mark before it save a blank or an underscore: tokens end where lexemes of code do, for 4% more of them.
+PATTERNS["u7-aligned"] = PATTERNS["u7"].replace(r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|", r"|[ _]?[\p{L}\p{M}]+|")
 
 # Reserved at the end of the vocabulary in this order; text never gives them.
 _NAMES = """
@@ -51,38 +52,3 @@ NEEDED = 3  # the first three, <|endoftext|>, <|pad|> and <|bos|>, are in every 
 BOS_NAMES = ("<|bos|>", "<s>", "<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>", "[BOS]")
 EOS_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<｜end▁of▁sentence｜>", "<|im_end|>", "[EOS]", "<EOT>")
 PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|PAD_TOKEN|>")
-
-_AFTER_LETTER = re.compile(r"[a-z](?=[\x00-@\[-`{-\x7f])")
-_LONG_NUMBER = re.compile(r"(?<![0-9])[0-9]{3000,}+(?![^\x00-\x7f])")
-_DIGITS = 1500  # a multiple of three
-
-
-def cuts(text: str, length: int, *, numbers: bool) -> list[str]:
-    """`text` in pieces of about `length` characters (longer where it has no safe place) that encode to what the whole encodes to.
-
-    Only for tokenizers without a normalizer whose pattern is one of PATTERNS. A piece may end after an ASCII letter that another kind of
-    ASCII character follows; with `numbers`, which is for `u7` alone, also inside a very long number at a multiple of three digits from
-    its end: the look-ahead of `u7` takes time quadratic in the number of digits (100,000 digits: 6.6 s whole, 0.1 s in pieces).
-    """
-    pieces, begin = [], 0
-    while len(text) - begin > length:
-        found = _AFTER_LETTER.search(text, begin + length - 1)
-        if found is None:
-            break
-        pieces.append(text[begin : found.end()])
-        begin = found.end()
-    if begin < len(text):
-        pieces.append(text[begin:] if begin else text)
-    return [part for piece in pieces for part in _cut_numbers(piece)] if numbers else pieces
-
-
-def _cut_numbers(text: str) -> list[str]:
-    pieces, begin = [], 0
-    for found in _LONG_NUMBER.finditer(text):
-        digits = found.end() - found.start()
-        # Never at the number's first digit: blanks before it are split by what follows them.
-        for end in range(found.start() + (digits % _DIGITS or _DIGITS), found.end(), _DIGITS):
-            pieces.append(text[begin:end])
-            begin = end
-    pieces.append(text[begin:] if begin else text)
-    return pieces

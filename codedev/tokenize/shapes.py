@@ -14,7 +14,6 @@ _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _LEAD = r"[^\r\n\p{L}\p{N}]?"
 _CAPITAL, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 
-U7_ALIGNED = PATTERNS["u7"].replace(r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|", r"|[ _]?[\p{L}\p{M}]+|")
 O200K = (
     rf"{_LEAD}{_CAPITAL}*{_SMALL}+{_CONTRACTIONS}?|{_LEAD}{_CAPITAL}+{_SMALL}*{_CONTRACTIONS}?|\p{{N}}{{1,3}}"
     rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_BLANKS}"
@@ -25,7 +24,6 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 
 REGEXES: dict[str, str] = {
     **{PATTERNS[name]: name for name in PATTERNS if name in SHAPES},
-    U7_ALIGNED: "u7-aligned",
     O200K: "o200k",
     TEKKEN: "tekken",
     QWEN35: "qwen3.5",

@@ -5,9 +5,9 @@
     manifest.json         written last: without it the directory is unfinished
 
 Columns of a row (`schema`): the row's token ids, padded at the end; for each segment its tokens, its document, where it begins in the
-document's token sequence and in its text, how many bytes of text it covers, the document's position in the corpus; and the spans that
-carry loss (null = all). A segment takes about 40 bytes and its document's id beside its tokens. Writing is one gather from the
-memory-mapped store.
+document's token sequence and in its text, how many bytes of text it covers, the document's position in the corpus; the spans that
+carry loss (null = all); and, for segments that do not tell one document's text in its order, where their tokens come from (null = none
+is such). A segment takes about 40 bytes and its document's id beside its tokens. Writing is one gather from the memory-mapped store.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ import pyarrow as pa
 from codedev._errors import InputError
 from codedev._run import atomic_write, file_hash, read_json
 from codedev.kernels.packing import copy_segments
-from codedev.tokenize.pack import Plan
-from codedev.tokenize.store import Store
+from codedev.tokenize.pack import Documents, Plan
+from codedev.tokenize.rowspans import PART, SPAN, Segments, loss_spans, part_lists
+from codedev.tokenize.store import LOSS, Store
 
 FORMAT = "codedev.shards/1"
 FILE_BYTES = 256 << 20  # a file is closed before it would grow beyond this
 BATCH_BYTES = 4 << 20  # of token ids in a record batch
-
-_SPAN = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32())])
 
 
 def schema(seq_len: int, dtype: np.dtype[Any]) -> pa.Schema:
@@ -42,7 +41,8 @@ def schema(seq_len: int, dtype: np.dtype[Any]) -> pa.Schema:
             pa.field("segment_bytes", pa.list_(pa.int64())),  # UTF-8 bytes of text covered; special tokens cover none
             pa.field("segment_byte_offsets", pa.list_(pa.int64())),  # first byte within the document's text
             pa.field("segment_positions", pa.list_(pa.int64())),  # the document's position in the corpus: parts and rows in order
-            pa.field("loss_spans", pa.list_(_SPAN)),  # null = every token
+            pa.field("loss_spans", pa.list_(SPAN)),  # null = every token
+            pa.field("parts", pa.list_(PART)),  # null = each segment covers its bytes in their order
         ],
         metadata={"codedev.schema": "shard/1"},
     )
@@ -58,16 +58,16 @@ class Written(NamedTuple):
 
 
 def write_rows(
-    folder: Path, plan: Plan, store: Store, begins: np.ndarray, seq_len: int, pad_id: int, progress: Callable[[int], None]
+    folder: Path, plan: Plan, store: Store, documents: Documents, seq_len: int, pad_id: int, progress: Callable[[int], None]
 ) -> Written:
-    """The plan's rows as shard files in `folder`; shard files of an earlier run are removed. `begins` is each document's first token
-    in the store. The counts returned are taken from what was written."""
+    """The plan's rows as shard files in `folder`; shard files of an earlier run are removed. The counts returned are taken from what was
+    written."""
     for stale in folder.glob("shard-*.arrow"):
         stale.unlink()
     dtype = store.columns["tokens"]
     batch_rows = max(1, BATCH_BYTES // (seq_len * dtype.itemsize))
     n_rows = len(plan.rows) - 1
-    batches = _batches(plan, store, begins, seq_len, pad_id, batch_rows)
+    batches = _batches(plan, store, documents, seq_len, pad_id, batch_rows)
     files: list[dict[str, Any]] = []
     written = tokens = text = segments = 0
     batch = next(batches, None)
@@ -93,8 +93,16 @@ def write_rows(
     return Written(files, written, tokens, written * seq_len - tokens, text, segments)
 
 
-def _batches(plan: Plan, store: Store, begins: np.ndarray, seq_len: int, pad_id: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    tokens, ids = store.read("tokens"), store.document_ids()
+def _batches(plan: Plan, store: Store, documents: Documents, seq_len: int, pad_id: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    tokens, ids, begins = store.read("tokens"), store.document_ids(), documents.begins
+    positions, offsets, byte_offsets = (store.read(name) for name in ("positions", "offsets", "byte_offsets"))
+    part_columns = store.read("part_units"), store.read("part_starts"), store.read("part_bytes")
+    loss_columns = [store.read(name) for name in LOSS] if LOSS[0] in store.columns else None
+
+    def covered(unit: int, begin: int, end: int) -> int:
+        at = slice(int(begins[unit]) + begin, int(begins[unit]) + end)
+        return int((documents.token_bytes[tokens[at]] if documents.by_id else documents.token_bytes[at]).sum(dtype=np.int64))
+
     layout = schema(seq_len, tokens.dtype)
     for row in range(0, len(plan.rows) - 1, batch_rows):
         edges = plan.rows[row : row + batch_rows + 1]
@@ -106,6 +114,8 @@ def _batches(plan: Plan, store: Store, begins: np.ndarray, seq_len: int, pad_id:
         targets = of_row * seq_len + before - before[edges[:-1] - edges[0]][of_row]
         copy_segments(tokens, begins[document] + offset, length, targets, flat)
         list_offsets = pa.array(edges - edges[0], pa.int32())
+        names, places = ids.take(pa.array(document)), positions[document]
+        segments = Segments(document, offset, length, of_row, targets - of_row * seq_len)
 
         def listed(values: pa.Array, list_offsets: pa.Array = list_offsets) -> pa.ListArray:
             return pa.ListArray.from_arrays(list_offsets, values)
@@ -114,12 +124,13 @@ def _batches(plan: Plan, store: Store, begins: np.ndarray, seq_len: int, pad_id:
             [
                 pa.FixedSizeListArray.from_arrays(pa.array(flat), seq_len),
                 listed(pa.array(length.astype(np.int32))),
-                listed(ids.take(pa.array(document)).cast(pa.string())),
-                listed(pa.array(offset)),
+                listed(names.cast(pa.string())),
+                listed(pa.array(offset + offsets[document])),
                 listed(pa.array(plan.byte_lengths[at])),
-                listed(pa.array(plan.byte_offsets[at])),
-                listed(pa.array(document)),
-                pa.nulls(rows, layout.field("loss_spans").type),
+                listed(pa.array(plan.byte_offsets[at] + byte_offsets[document])),
+                listed(pa.array(places)),
+                loss_spans(segments, rows, *loss_columns) if loss_columns else pa.nulls(rows, layout.field("loss_spans").type),
+                part_lists(segments, rows, part_columns, names, places, covered),
             ],
             schema=layout,
         )

@@ -1,12 +1,18 @@
 """The token store: what encoding leaves on disk for packing. One growing file a column, memory-mapped when read.
 
-    tokens          uint16 or uint32   the token sequences of all documents, in the corpus's order
+A unit is a document, or a piece of one (units.py); they stand in the corpus's order.
+
+    tokens          uint16 or uint32   the token sequences of all units, one after another
     token_bytes     uint32             bytes of text each token covers; only where the vocabulary does not tell
-    counts          int64              tokens of each document, 0 for one without text
-    bytes           int64              UTF-8 bytes of its text
+    counts          int64              tokens of each unit, 0 for a document without text
+    bytes           int64              UTF-8 bytes of text they cover
+    offsets, byte_offsets  int64       tokens and bytes of the document's units before it
+    positions       int64              the document's place in the corpus
     hashes          uint64             xxh3-64 of its id: decides held-out and the order of packing
     sources         int32              index in the receipt's list of source names
     ids, id_sizes   uint8, int32       the ids' UTF-8, one after another, and the bytes of each
+    part_*          int64              units.Parts: unit, token, byte
+    loss_*          int64              units.Loss: unit, first token, end; only where not every token carries loss
 
 A part of the corpus is appended, flushed to disk, and then named by a receipt that holds the length of every column. A run that was
 killed cuts the columns back to the last receipt and goes on from there.
@@ -25,15 +31,25 @@ import pyarrow as pa
 from codedev._errors import InputError
 from codedev._run import read_json, write_json
 
-_DOCUMENT = {"counts": np.int64, "bytes": np.int64, "hashes": np.uint64, "sources": np.int32, "ids": np.uint8, "id_sizes": np.int32}
+_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("counts", "bytes", "offsets", "byte_offsets", "positions"), np.int64),
+    **dict.fromkeys(("part_units", "part_starts", "part_bytes"), np.int64),
+    "hashes": np.uint64,
+    "sources": np.int32,
+    "ids": np.uint8,
+    "id_sizes": np.int32,
+}
+LOSS = ("loss_units", "loss_starts", "loss_ends")
 
 
 class Store:
-    def __init__(self, folder: Path, dtype: np.dtype[Any], *, token_bytes: bool) -> None:
+    def __init__(self, folder: Path, dtype: np.dtype[Any], *, token_bytes: bool, loss: bool = False) -> None:
         self.folder = folder
-        self.columns: dict[str, np.dtype[Any]] = {"tokens": dtype, **{name: np.dtype(kind) for name, kind in _DOCUMENT.items()}}
+        self.columns: dict[str, np.dtype[Any]] = {"tokens": dtype, **{name: np.dtype(kind) for name, kind in _COLUMNS.items()}}
         if token_bytes:
             self.columns["token_bytes"] = np.dtype(np.uint32)
+        if loss:
+            self.columns |= dict.fromkeys(LOSS, np.dtype(np.int64))
         folder.mkdir(parents=True, exist_ok=True)
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -42,39 +58,39 @@ class Store:
             with open(self._path(name), "ab") as file:
                 file.write(np.ascontiguousarray(array).tobytes())
 
-    def commit(self, part: int, key: str, sources: list[str]) -> None:
+    def commit(self, part: int, key: str, state: Mapping[str, Any]) -> None:
         """Flush, and write the receipt of the part."""
         for name in self.columns:
             with open(self._path(name), "ab") as file:
                 os.fsync(file.fileno())
-        write_json(self._receipt(part), {"key": key, "lengths": self._lengths(), "sources": sources})
+        write_json(self._receipt(part), {"key": key, "lengths": self._lengths(), "state": state})
 
-    def resume(self, keys: list[str]) -> tuple[int, list[str]]:
-        """(parts that need not be encoded again, the sources met in them); the columns are cut back to exactly those."""
-        done, lengths, sources = 0, dict.fromkeys(self.columns, 0), list[str]()
+    def resume(self, keys: list[str]) -> tuple[int, dict[str, Any]]:
+        """(parts that need not be encoded again, the state at their end); the columns are cut back to exactly those."""
+        done, lengths, state = 0, dict.fromkeys(self.columns, 0), dict[str, Any]()
         for part, key in enumerate(keys):
             try:
                 receipt = read_json(self._receipt(part))
-                if receipt["key"] != key or any(self._length(name) < receipt["lengths"][name] for name in self.columns):
+                if receipt["key"] != key or any(self.length(name) < receipt["lengths"][name] for name in self.columns):
                     break
             except (InputError, KeyError, TypeError):
                 break
-            done, lengths, sources = part + 1, receipt["lengths"], receipt["sources"]
+            done, lengths, state = part + 1, receipt["lengths"], receipt["state"]
         for stale in range(done, len(list(self.folder.glob("part-*.json")))):
             self._receipt(stale).unlink(missing_ok=True)  # before the columns are cut: it must never name other bytes
         for name, dtype in self.columns.items():
             with open(self._path(name), "ab") as file:
                 file.truncate(lengths[name] * dtype.itemsize)
-        return done, sources
+        return done, state
 
     def read(self, name: str) -> np.ndarray:
-        if self._length(name) == 0:
+        if self.length(name) == 0:
             return np.empty(0, self.columns[name])
         return np.asarray(np.memmap(self._path(name), self.columns[name], "r"))
 
     def document_ids(self) -> pa.LargeStringArray:
         """All ids as one Arrow array: the characters stay on disk, 8 bytes a document are held."""
-        offsets = np.zeros(self._length("id_sizes") + 1, np.int64)
+        offsets = np.zeros(self.length("id_sizes") + 1, np.int64)
         np.cumsum(self.read("id_sizes"), out=offsets[1:])
         return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(self.read("ids")))
 
@@ -84,9 +100,10 @@ class Store:
     def _receipt(self, part: int) -> Path:
         return self.folder / f"part-{part:05d}.json"
 
-    def _length(self, name: str) -> int:
+    def length(self, name: str) -> int:
+        """Values in the column."""
         path = self._path(name)
         return path.stat().st_size // self.columns[name].itemsize if path.exists() else 0
 
     def _lengths(self) -> dict[str, int]:
-        return {name: self._length(name) for name in self.columns}
+        return {name: self.length(name) for name in self.columns}

@@ -21,10 +21,11 @@ from codedev._errors import InputError
 from codedev._files import is_damage
 from codedev._remote import is_url
 from codedev.corpus.raw import raw_record
+from codedev.tokenize import residues
 from codedev.tokenize.documents import find_document, open_corpus
+from codedev.tokenize.engine import byte_characters
 from codedev.tokenize.shards import open_shards
-from codedev.tokenize.train import byte_alphabet
-from codedev.tokenize.vocabulary import Vocabulary, encode_texts, load_vocabulary
+from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabulary, special_ids, token_bytes, token_name
 
 CONTEXT = 80  # bytes of text shown before and after a token
 RAW_CONTEXT = 200  # bytes of the raw record shown before and after the text that was found in it
@@ -60,15 +61,16 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
     vocabulary = load_vocabulary(shards / "tokenizer.json", eos=opened.manifest["tokenizer"]["eos"])
     ids = np.array(values["input_ids"][edges[number] : edges[number + 1]], np.int64)
     place = token - int(edges[number])
-    begin, end = _byte_span(vocabulary, ids, place, segment, text)
-    special = int(ids[place]) in (vocabulary.bos_id, vocabulary.eos_id)
+    part = _part(values.get("parts"), token, int(edges[number]))
+    begin, end = _byte_span(vocabulary, ids, place, segment, text, part and (part[0] - int(edges[number]), part[1]))
+    special = int(ids[place]) in special_ids(vocabulary)
     expected = _bytes_of(vocabulary, int(ids[place]))
     return {
         **where,
         "token": {
             "index": token,
             "id": int(ids[place]),
-            "text": vocabulary.tokenizer.id_to_token(int(ids[place])) if special else text[begin:end].decode(errors="replace"),
+            "text": token_name(vocabulary, int(ids[place])) if special else text[begin:end].decode(errors="replace"),
             "bytes": text[begin:end].hex(),
             "special": special,
             "as_encoded": expected is None or expected == text[begin:end],  # whether the text still says what the token says
@@ -102,15 +104,32 @@ def _segment(values: dict[str, Any], number: int, edges: np.ndarray) -> dict[str
     }
 
 
-def _byte_span(vocabulary: Vocabulary, ids: np.ndarray, place: int, segment: dict[str, Any], text: bytes) -> tuple[int, int]:
-    """The token's bytes in the document's text."""
+def _part(parts: list[dict[str, int]] | None, token: int, segment: int) -> tuple[int, int] | None:
+    """(first token in the row, first byte) of the part that the token is in; None where its segment has no parts."""
+    within = [(part["start"], part["byte_begin"]) for part in parts or [] if segment <= part["start"] <= token]
+    return max(within, default=None)
+
+
+def _byte_span(
+    vocabulary: Vocabulary, ids: np.ndarray, place: int, segment: dict[str, Any], text: bytes, part: tuple[int, int] | None
+) -> tuple[int, int]:
+    """The token's bytes in the document's text. `part`: the segment's token and the byte of the text from which on they go together."""
+    start, first = part or (0, segment["byte_offset"])
     if vocabulary.byte_lengths is not None:
-        lengths, first = vocabulary.byte_lengths[ids], segment["byte_offset"]
-    else:
-        whole = encode_texts(vocabulary, [text.decode()]).byte_lengths
-        assert whole is not None
-        lengths, first, place = whole, 0, segment["offset"] + place
-    begin = first + int(lengths[:place].sum())
+        lengths = vocabulary.byte_lengths[ids]
+    else:  # encoded again, from where the tokens are those of a text: specials cover nothing
+        begin = first if part else 0
+        lengths = token_bytes(vocabulary, encode_plain(vocabulary, pa.array([text[begin:].decode(errors="ignore")], pa.large_string())))
+        special = np.isin(ids, list(special_ids(vocabulary)))
+        if part:
+            lengths = np.concatenate([np.zeros(start, np.uint32), lengths])
+        else:
+            before = 0 if vocabulary.bos_id is None else 1
+            lengths = np.concatenate([np.zeros(before, np.uint32), lengths, np.zeros(1, np.uint32)])
+            start, first, place = 0, 0, segment["offset"] + place
+        if part and special[place]:
+            lengths = np.zeros(place + 1, np.uint32)
+    begin = first + int(lengths[start:place].sum())
     return begin, begin + int(lengths[place])
 
 
@@ -120,10 +139,12 @@ def _bytes_of(vocabulary: Vocabulary, token_id: int) -> bytes | None:
         return None
     if vocabulary.byte_lengths[token_id] == 0:
         return b""
-    byte_of = {character: byte for byte, character in enumerate(byte_alphabet())}
-    token = vocabulary.tokenizer.id_to_token(token_id) or ""
+    name = token_name(vocabulary, token_id)
+    if name in residues.names():
+        return residues.names()[name].encode()
+    byte_of = {character: byte for byte, character in enumerate(byte_characters())}
     added = {added.content for added in vocabulary.tokenizer.get_added_tokens_decoder().values()}
-    return token.encode() if token in added else bytes(byte_of[character] for character in token)
+    return name.encode() if name in added else bytes(byte_of[character] for character in name)
 
 
 def _plain(value: Any) -> Any:

@@ -1,37 +1,37 @@
 """`codedev tokenizer train`: a byte-level BPE vocabulary from a corpus.
 
 The tokenizer is lossless: no normalizer, every byte is a token (ids 0 to 255 in byte order), the merges follow, the special tokens
-stand at the end. A corpus larger than `sample_bytes` is sampled by a hash of seed and document id, so the sample is the same for any
-order of the corpus. Learning is done by `tokenizers` on its own threads and holds every distinct word in memory. Its trainer breaks ties
-by token ids and sums its counts exactly, so threads do not change the result (tested with 1 and 2).
-`_learn` is the one function that knows the trainer.
+stand at the end, behind those of residues. A corpus larger than `sample_bytes` is sampled by a hash of seed and document id, so the
+sample is the same for any order of the corpus. Learning (bpe.py) gives the merges of `tokenizers.trainers.BpeTrainer`; where the distinct
+words pass its memory the rarest are left out, and the manifest says so.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Iterator
+import base64
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from codedev._errors import InputError, nearest
 from codedev._run import Progress, file_hash, no_progress, write_json, write_text
-from codedev.tokenize.documents import Corpus, batches, id_hashes, open_corpus, verify
+from codedev.tokenize import engine, residues
+from codedev.tokenize.bpe import Learned, learn_bpe
+from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, open_corpus, verify
 from codedev.tokenize.pack import mix
 from codedev.tokenize.presets import NEEDED, PATTERNS, SPECIAL_TOKENS
-from codedev.tokenize.vocabulary import encode_texts, load_vocabulary
+from codedev.tokenize.shapes import shape_of
+from codedev.tokenize.vocabulary import encode_plain, load_vocabulary, tables_file
 
 FORMAT = "codedev.tokenizer/1"
 SAMPLE_BYTES = 1_000_000_000
 MEASURE_BYTES = 4_000_000  # of the sample: what bytes per token is measured on
 MIN_FREQUENCY = 2  # a pair seen once teaches nothing
-_BATCH_BYTES = 1 << 20
 _SAMPLE, _MEASURE = 0x73616D706C65, 0x6D656173757265
 
 
@@ -43,43 +43,54 @@ def train_tokenizer(
     preset: str = "u7",
     special_slots: int = 256,
     sample_bytes: int = SAMPLE_BYTES,
+    weights: Mapping[str, float] | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Train and write OUT/tokenizer.json, tokenizer_config.json (for transformers) and tokenizer.manifest.json; returns the manifest.
+    """Train and write OUT/tokenizer.json, tokenizer_config.json (for transformers), tokenizer.tiktoken (ranks), the tables of the fast
+    encoder and tokenizer.manifest.json; returns the manifest.
 
     `special_slots` ids at the end are reserved, named ones first; at least <|endoftext|>, <|pad|> and <|bos|>. A corpus too small for
-    `vocab_size` gives a smaller vocabulary, and the manifest says so (`vocab_size` beside `vocab_size_asked`). InputError for what
-    cannot be used.
+    `vocab_size` gives a smaller vocabulary, and the manifest says so (`vocab_size` beside `vocab_size_asked`). A source of weight 2 is
+    sampled twice as densely as one of weight 1, which all have that `weights` does not name. InputError for what cannot be used.
     `progress` is called with "train", bytes of text fed so far and in all.
     """
     if preset not in PATTERNS:
         raise InputError(f"--preset {preset}: there is no such pretokenization: {nearest(preset, PATTERNS)}")
     if special_slots < NEEDED:
         raise InputError(f"--special-slots {special_slots}: at least {NEEDED} are needed ({', '.join(SPECIAL_TOKENS[:NEEDED])})")
-    if vocab_size < 256 + special_slots:
+    reserved = len(residues.names()) + special_slots
+    if vocab_size < 256 + reserved:
         raise InputError(
-            f"--vocab-size {vocab_size}: too small for 256 bytes and {special_slots} special tokens. Raise it or lower --special-slots"
+            f"--vocab-size {vocab_size}: too small for 256 bytes, {len(residues.names())} residues and {special_slots} special tokens. "
+            "Raise it or lower --special-slots"
         )
     if sample_bytes < 1:
         raise InputError(f"--sample-bytes {sample_bytes}: must be positive")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is not a directory. Choose another --out")
     source = open_corpus(corpus)
-    sample = _Sample(source, sample_bytes, seed)
-    model = _learn(sample.texts(progress), PATTERNS[preset], vocab_size - special_slots)
+    sample = _Sample(source, sample_bytes, weights or {}, seed)
+    shape = shape_of(PATTERNS[preset])
+    assert shape is not None  # the presets are among the shapes
+    learned = learn_bpe(sample.texts(progress), shape, vocab_size - reserved, min_frequency=MIN_FREQUENCY)
     if sample.bytes == 0:
         raise InputError(
             f"{corpus}: the sample of {sample_bytes} bytes holds no text. Raise --sample-bytes, or look at `codedev corpus report`"
         )
-    tokenizer = _assemble(model, PATTERNS[preset], special_slots)
+    tokenizer = _assemble(learned, PATTERNS[preset], special_slots)
 
     file = out / "tokenizer.json"
     write_text(file, tokenizer.to_str(pretty=True))
     write_json(out / "tokenizer_config.json", _config())
+    write_text(out / "tokenizer.tiktoken", _ranks(learned))
+    for stale in out.glob("tokenizer.*.npz"):
+        stale.unlink()
     vocabulary = load_vocabulary(file)
-    tokens = encode_texts(vocabulary, sample.measured)
-    measured = sum(len(text.encode()) for text in sample.measured)
+    assert vocabulary.engine is not None, vocabulary.why_library
+    engine.save(vocabulary.engine, tables_file(file, vocabulary.hash))
+    measured = sum(int(pc.sum(pc.binary_length(texts)).as_py() or 0) for texts in sample.measured)
+    tokens = sum(len(encode_plain(vocabulary, texts).ids) for texts in sample.measured)
     manifest = {
         "format": FORMAT,
         "vocab_size": vocabulary.size,
@@ -95,9 +106,13 @@ def train_tokenizer(
             "of_documents": source.rows,
             "of_bytes": source.text_bytes,
             "whole": sample.documents == source.rows,
+            "weights": dict(sorted((weights or {}).items())),
+            "words": len(learned.words.words.counts),
+            "words_dropped": learned.words.dropped_words,  # the rarest, where memory did not suffice
+            "words_least": learned.words.least,  # those that stand less often were dropped
         },
         "tokenizer_hash": file_hash(file),
-        "bytes_per_token": round(measured / max(1, len(tokens.ids) - 2 * int((tokens.counts > 0).sum())), 4),
+        "bytes_per_token": round(measured / max(1, tokens), 4),
         "bytes_per_token_measured_on": measured,
     }
     write_json(out / "tokenizer.manifest.json", manifest)
@@ -112,40 +127,46 @@ def special_names(slots: int) -> list[str]:
 class _Sample:
     """The texts to learn from, in the corpus's order, and what was taken. A small share of them is kept to measure on."""
 
-    def __init__(self, corpus: Corpus, sample_bytes: int, seed: int) -> None:
+    def __init__(self, corpus: Corpus, sample_bytes: int, weights: Mapping[str, float], seed: int) -> None:
         self.corpus, self.seed = corpus, seed
-        self.share = min(1.0, sample_bytes / max(1, corpus.text_bytes))
-        self.measure_share = min(1.0, MEASURE_BYTES / max(1.0, self.share * corpus.text_bytes))
+        sources = {part.source for part in corpus.parts}
+        for name, weight in weights.items():
+            if name not in sources:
+                raise InputError(f"--weight {name}: the corpus has no such source: {nearest(name, sorted(sources))}")
+            if not 0 <= weight < float("inf"):
+                raise InputError(f"--weight {name}={weight}: a weight is a number from 0 on")
+        weight_of = {name: weights.get(name, 1.0) for name in sources}
+        if not any(weight_of.values()):
+            raise InputError(f"--weight: every source of {corpus.path} has the weight 0. Give one of them more")
+        weighed = sum(part.text_bytes * weight_of[part.source] for part in corpus.parts)
+        share = min(sample_bytes / max(1.0, weighed), 1 / max(weight_of.values()))
+        self.shares = {name: weight * share for name, weight in weight_of.items()}
+        self.expected = int(sum(part.text_bytes * self.shares[part.source] for part in corpus.parts))
+        self.measure_share = min(1.0, MEASURE_BYTES / max(1, self.expected))
         self.documents = self.bytes = 0
-        self.measured: list[str] = []
+        self.measured: list[pa.LargeStringArray] = []
 
-    def texts(self, progress: Progress) -> Iterator[list[str]]:
-        expected = int(self.share * self.corpus.text_bytes)
+    def texts(self, progress: Progress) -> Iterator[pa.LargeStringArray]:
         for part in self.corpus.parts:
-            verify(part)
-            for group in batches(part, ["id", "text"]):
-                hashes = id_hashes(group.column("id"))
-                chosen = _below(mix(hashes, self.seed ^ _SAMPLE), self.share)
-                measured = chosen & _below(mix(hashes, self.seed ^ _MEASURE), self.measure_share)
-                self.measured += group.column("text").filter(pa.array(measured)).to_pylist()
-                taken = group.filter(pa.array(chosen))
-                self.documents += taken.num_rows
-                sizes = pc.binary_length(taken.column("text")).to_numpy()
-                self.bytes += int(sizes.sum())
-                for begin, end in _slices(sizes):
-                    yield taken.column("text").slice(begin, end - begin).to_pylist()
-                progress("train", min(self.bytes, expected), expected)
+            if self.shares[part.source]:
+                verify(part)
+                yield from self._of_part(part, progress)
+
+    def _of_part(self, part: Part, progress: Progress) -> Iterator[pa.LargeStringArray]:
+        for group in batches(part, ["id", "text"]):
+            hashes = id_hashes(group.column("id"))
+            chosen = _below(mix(hashes, self.seed ^ _SAMPLE), self.shares[part.source])
+            measured = chosen & _below(mix(hashes, self.seed ^ _MEASURE), self.measure_share)
+            self.measured.append(group.column("text").filter(pa.array(measured)))
+            taken = group.column("text").filter(pa.array(chosen)) if not chosen.all() else group.column("text")
+            self.documents += len(taken)
+            self.bytes += int(pc.sum(pc.binary_length(taken)).as_py() or 0)
+            yield taken
+            progress("train", min(self.bytes, self.expected), self.expected)
 
 
 def _below(hashes: np.ndarray, share: float) -> np.ndarray:
     return np.ones(len(hashes), np.bool_) if share >= 1 else hashes < np.uint64(int(share * 2.0**64))
-
-
-def _slices(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Rows in runs of about _BATCH_BYTES: enough to occupy the library's threads."""
-    edges = np.flatnonzero(np.diff(np.cumsum(sizes) // _BATCH_BYTES)) + 1
-    bounds = [0, *edges.tolist(), len(sizes)]
-    yield from itertools.pairwise(bounds)
 
 
 def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -154,37 +175,21 @@ def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
     )
 
 
-class _Model(NamedTuple):
-    tokens: list[str]  # all but the special ones, in the order of the ids, in the byte-level alphabet
-    merges: list[tuple[str, str]]
-
-
-def _learn(texts: Iterator[list[str]], pattern: str, size: int) -> _Model:
-    """Up to `size` tokens: the 256 bytes in byte order, then the merges' results in the order they were learned."""
-    tokenizer = Tokenizer(models.BPE())
+def _assemble(learned: Learned, pattern: str, special_slots: int) -> Tokenizer:
+    vocab = {token: number for number, token in enumerate([*learned.tokens, *residues.names()])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=learned.merges))
     tokenizer.pre_tokenizer = _split(pattern)
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, min_frequency=MIN_FREQUENCY, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    learned = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    return _Model(byte_alphabet() + learned[256:], [tuple(merge) for merge in model["merges"]])
-
-
-def byte_alphabet() -> list[str]:
-    """The character that stands for each byte in a byte-level vocabulary: printable Latin-1 for itself, the rest from U+0100 on."""
-    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    shifted = iter(range(256, 512))
-    return [chr(byte) if byte in plain else chr(next(shifted)) for byte in range(256)]
-
-
-def _assemble(model: _Model, pattern: str, special_slots: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(model.tokens)}, merges=model.merges))
-    tokenizer.pre_tokenizer = _split(pattern)
-    tokenizer.decoder = decoders.ByteLevel()
+    letters = [decoders.Replace(name, letter) for name, letter in residues.names().items()]
+    tokenizer.decoder = decoders.Sequence([*letters, decoders.ByteLevel()])
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special_names(special_slots)])
     return tokenizer
+
+
+def _ranks(learned: Learned) -> str:
+    """tiktoken's form: the bytes of each token in base64, and its id. Special tokens have no place in it."""
+    byte_of = {letter: byte for byte, letter in enumerate(engine.byte_characters())}
+    texts = (bytes(byte_of[letter] for letter in token) for token in learned.tokens)
+    return "".join(f"{base64.b64encode(text).decode()} {number}\n" for number, text in enumerate(texts))
 
 
 def _config() -> dict[str, Any]:

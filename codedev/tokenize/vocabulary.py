@@ -1,35 +1,35 @@
-"""A tokenizer made ready for encoding documents: text in, token ids as NumPy out.
+"""A tokenizer made ready for encoding: texts in Arrow buffers in, token ids as NumPy out.
 
-A document becomes [bos] + its tokens + [eos]; bos only if the vocabulary has one. The text of a document never gives a special token:
-a literal "<|endoftext|>" is encoded as the characters it consists of. An empty document gives no token at all.
+The kernels (`engine`) encode what they reproduce to the last id, byte-level BPE of the pretokenizations in wide use; anything else is
+left to the library that reads it, and `Vocabulary.why_library` says why. Text never gives a special token: a literal "<|endoftext|>" is
+encoded as the characters it consists of.
 
 How many bytes of text each token covers is known in one of two ways:
 
-    vocabulary  byte-level BPE without a normalizer: every id stands for fixed bytes, one table serves all. Checked for each document.
+    vocabulary  byte-level BPE without a normalizer: every id stands for fixed bytes, one table serves all.
     offsets     any other tokenizer (SentencePiece style, WordPiece, a normalizer): by the offsets that the library reports. A token
                 covers the text from its own beginning to the next token's, so the tokens of a document tile its text; in such a
                 tokenizer the bytes covered need not be what the token decodes to.
-
-Encoding goes through `tokenizers`: 1 to 3 MB/s a core and 116 bytes of memory for each byte of text being encoded, so texts are encoded in
-pieces of PIECE characters where that does not change the result. Everything else is below 5 % of the time. `encode_texts` is the one
-function that knows the library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+import pyarrow as pa
+from tokenizers import Tokenizer
 
 from codedev._errors import InputError, nearest
 from codedev._run import file_hash, read_json
-from codedev.tokenize.presets import BOS_NAMES, EOS_NAMES, PAD_NAMES, PATTERNS, cuts
+from codedev.corpus.buffers import text_buffers
+from codedev.tokenize import engine, library, residues
+from codedev.tokenize.presets import BOS_NAMES, EOS_NAMES, PAD_NAMES
 
 MAX_SIZE = 1 << 24  # of a vocabulary: tables of this length are made; the largest that are in use hold 300,000
-PIECE = 256 << 10  # characters encoded at a time: 30 MB of memory
 
 
 class Vocabulary(NamedTuple):
@@ -41,16 +41,23 @@ class Vocabulary(NamedTuple):
     eos_id: int
     pad_id: int  # eos_id where the tokenizer has no token for padding
     byte_lengths: np.ndarray | None  # uint32[size]: bytes of text each id stands for, 0 for special tokens; None = by offsets
-    pattern: str | None  # the preset whose regex this is: long texts may be cut
+    why_library: str | None  # why `tokenizers` encodes and not the kernels; None: they do
+
+    @property
+    def engine(self) -> engine.Engine | None:
+        """The kernels' engine, made when it is first asked for; None: `tokenizers` encodes."""
+        return _engine(self.path, self.hash) if self.why_library is None else None
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(np.uint16 if self.size <= 1 << 16 else np.uint32)
 
 
-class Tokens(NamedTuple):
-    ids: np.ndarray  # uint16 or uint32: the documents' token sequences one after another
-    counts: np.ndarray  # int64[documents]: tokens of each, 0 for an empty text
+class Plain(NamedTuple):
+    """Texts' tokens one after another, nothing added."""
+
+    ids: np.ndarray  # uint16 or uint32
+    offsets: np.ndarray  # int64[texts + 1]: where the tokens of each text start
     byte_lengths: np.ndarray | None  # uint32 a token: bytes of text it covers; None where the vocabulary tells
 
 
@@ -81,79 +88,67 @@ def load_vocabulary(path: Path, *, eos: str | None = None, bos: str | None = Non
     if max(ids.values()) >= MAX_SIZE:
         raise InputError(f"{file}: has the token id {max(ids.values())}, above {MAX_SIZE - 1}. Use another tokenizer")
     pad_id = special(pad, "--pad", PAD_NAMES)
+    lengths, digest = _byte_lengths(tokenizer, model), file_hash(file)
     return Vocabulary(
         tokenizer=tokenizer,
         path=file,
-        hash=file_hash(file),
+        hash=digest,
         size=max(ids.values()) + 1,
         bos_id=special(bos, "--bos", BOS_NAMES),
         eos_id=eos_id,
         pad_id=eos_id if pad_id is None else pad_id,
-        byte_lengths=_byte_lengths(tokenizer, model),
-        pattern=_pattern(model),
+        byte_lengths=lengths,
+        why_library=engine.supported(model) or ("its tokens do not stand for fixed bytes" if lengths is None else None),
     )
 
 
-def encode_texts(vocabulary: Vocabulary, texts: Sequence[str]) -> Tokens:
-    """The token sequences of `texts`, specials included. About 3 µs a document beside the library's own time."""
-    begin = [] if vocabulary.bos_id is None else [np.array([vocabulary.bos_id], vocabulary.dtype)]
-    end = [np.array([vocabulary.eos_id], vocabulary.dtype)]
-    special = np.zeros(1, np.uint32)
-    ids: list[np.ndarray] = []
-    spans: list[np.ndarray] = []
-    counts = np.zeros(len(texts), np.int64)
-    last = -1
-    for document, piece, encoding in _encodings(vocabulary, texts):
-        if document != last:
-            if last >= 0:
-                ids += end
-                spans.append(special)
-            ids += begin
-            spans += [special] * len(begin)
-            counts[document] = len(begin) + 1
-            last = document
-        piece_ids = np.array(encoding.ids, vocabulary.dtype)  # 40 ns a token
-        ids.append(piece_ids)
-        counts[document] += len(piece_ids)
-        if vocabulary.byte_lengths is None:
-            spans.append(_spans(piece, encoding))
-    if last >= 0:
-        ids += end
-        spans.append(special)
-    flat = np.concatenate(ids) if ids else np.empty(0, vocabulary.dtype)
-    return Tokens(flat, counts, np.concatenate([special[:0], *spans]) if vocabulary.byte_lengths is None else None)
+def special_id(vocabulary: Vocabulary, name: str) -> int | None:
+    """The id of the special token called `name`; None where the vocabulary has no such special token."""
+    number: int | None = vocabulary.tokenizer.token_to_id(name)
+    return number if number is not None and number in special_ids(vocabulary) else None
 
 
-def _encodings(vocabulary: Vocabulary, texts: Sequence[str]) -> Iterator[tuple[int, str, Encoding]]:
-    """(index of the document, piece, its encoding) in order; at most about PIECE characters are in the library's hands at a time."""
-    exact = vocabulary.byte_lengths is not None
-    encode = vocabulary.tokenizer.encode_batch_fast if exact else vocabulary.tokenizer.encode_batch
-    owners: list[int] = []
-    pieces: list[str] = []
-    held = 0
-    for document, text in enumerate(texts):
-        for piece in cuts(text, PIECE, numbers=vocabulary.pattern == "u7") if exact and vocabulary.pattern else [text] if text else []:
-            owners.append(document)
-            pieces.append(piece)
-            held += len(piece)
-            if held >= PIECE:
-                yield from zip(owners, pieces, encode(pieces, add_special_tokens=False), strict=True)
-                owners, pieces, held = [], [], 0
-    if pieces:
-        yield from zip(owners, pieces, encode(pieces, add_special_tokens=False), strict=True)
+def special_ids(vocabulary: Vocabulary) -> frozenset[int]:
+    """The ids that no text gives."""
+    return frozenset(number for number, token in vocabulary.tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
-def _spans(text: str, encoding: Encoding) -> np.ndarray:
-    """uint32 a token: bytes from its beginning to the beginning of the next one; the first begins at 0, the last ends with the text."""
-    if not encoding.ids:
-        return np.empty(0, np.uint32)
-    begins = np.array([begin for begin, _ in encoding.offsets], np.int64)  # 100 ns a token
-    begins = np.minimum(np.maximum.accumulate(begins), len(text))
-    begins[0] = 0
-    data = np.frombuffer(text.encode(), np.uint8)
-    if len(data) != len(text):
-        begins = np.append(np.flatnonzero((data & 0xC0) != 0x80), len(data))[begins]  # characters -> bytes
-    return np.diff(begins, append=len(data)).astype(np.uint32)
+def token_name(vocabulary: Vocabulary, token_id: int) -> str:
+    """How the tokenizer's file writes this token; "" for an id without one."""
+    return vocabulary.tokenizer.id_to_token(token_id) or ""
+
+
+def encode_plain(vocabulary: Vocabulary, texts: pa.LargeStringArray) -> Plain:
+    """The tokens of each text (null = none), nothing added. Any number of threads may call it at a time."""
+    if (fast := vocabulary.engine) is not None:
+        return Plain(*engine.encode(fast, *text_buffers(texts), vocabulary.dtype), None)
+    ids, counts, spans = library.encode(
+        vocabulary.tokenizer,
+        [text or "" for text in texts.to_pylist()],
+        vocabulary.dtype,
+        spans=vocabulary.byte_lengths is None,
+    )
+    return Plain(ids, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), spans)
+
+
+def token_bytes(vocabulary: Vocabulary, plain: Plain) -> np.ndarray:
+    """uint32 a token: bytes of text it covers."""
+    if plain.byte_lengths is not None:
+        return plain.byte_lengths
+    assert vocabulary.byte_lengths is not None  # one of the two is there
+    covered: np.ndarray = vocabulary.byte_lengths[plain.ids]
+    return covered
+
+
+@functools.lru_cache(maxsize=4)
+def _engine(file: Path, digest: str) -> engine.Engine:
+    """Tables saved beside the file are used where they are of its bytes."""
+    return engine.load_saved(tables_file(file, digest)) or engine.load_engine(file)
+
+
+def tables_file(file: Path, digest: str) -> Path:
+    """Where the kernels' tables of a tokenizer.json are kept: beside it, named by its bytes."""
+    return file.parent / f"{file.stem}.{digest.rpartition(':')[2][:16]}.npz"
 
 
 def _byte_lengths(tokenizer: Tokenizer, model: dict[str, Any]) -> np.ndarray | None:
@@ -175,18 +170,11 @@ def _byte_lengths(tokenizer: Tokenizer, model: dict[str, Any]) -> np.ndarray | N
     lengths = np.zeros(max(vocab.values()) + 1, np.uint32)
     for token, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
         lengths[token_id] = len(token)  # a character of the byte-level alphabet is a byte
+    for token_id in residues.ids(vocab).values():
+        lengths[token_id] = 1
     for token in model.get("added_tokens") or []:
         lengths[vocab[token["content"]]] = 0 if token["special"] else len(token["content"].encode())
     return lengths
-
-
-def _pattern(model: dict[str, Any]) -> str | None:
-    """The preset whose pretokenization this is, exactly as `codedev tokenizer train` writes it, and no added token that text may give."""
-    steps = (model.get("pre_tokenizer") or {}).get("pretokenizers", [])
-    if len(steps) != 2 or steps[0].get("type") != "Split" or any(not token["special"] for token in model.get("added_tokens") or []):
-        return None
-    regex = steps[0]["pattern"].get("Regex")
-    return next((name for name, pattern in PATTERNS.items() if pattern == regex and steps[0]["behavior"] == "Isolated"), None)
 
 
 def _special_names(model: dict[str, Any]) -> list[str]:
