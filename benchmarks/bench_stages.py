@@ -440,7 +440,7 @@ def _encode(work: Path) -> Case:
 def _pack(work: Path) -> Case:
     import numpy as np
 
-    from codedev.tokenize.pack import Documents, plan_rows
+    from codedev.tokenize.pack import Documents, plans
     from codedev.tokenize.shards import write_rows
 
     vocabulary, folder = _vocabulary(work), work / "packed"
@@ -448,11 +448,11 @@ def _pack(work: Path) -> Case:
 
     def run() -> None:
         folder.mkdir()
-        counts = store.read("counts")
-        columns = {name: store.read(name) for name in ("bytes", "hashes", "tokens")}
-        documents = Documents(np.cumsum(counts) - counts, counts, **columns, token_bytes=vocabulary.byte_lengths, by_id=True)
-        plan = plan_rows(documents, np.arange(len(counts)), 2048, seed=0)
-        write_rows(folder, plan, store, documents, 2048, vocabulary.pad_id, lambda rows: None)
+        columns = {name: store.read(name) for name in ("begins", "counts", "bytes", "hashes", "tokens")}
+        documents = Documents(**columns, token_bytes=vocabulary.byte_lengths, by_id=True)
+        once = lambda at: np.ones(at.stop - at.start, np.int64)  # noqa: E731
+        packed = plans(documents, once, 2048, seed=0, overlong="split", packing="best-fit", folder=folder / "buckets")
+        write_rows(folder, packed, store, documents, 2048, vocabulary.pad_id, lambda tokens: None)
 
     tokens = np.array(store.read("tokens"))
     target = np.empty_like(tokens)

@@ -180,7 +180,10 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
 
 
 def print_tokens(out: str, result: dict[str, Any]) -> None:
-    """The balance of a shard directory and of its held-out part."""
+    """The balance of a shard directory and of its held-out part; of a directory of tables what each kind of them holds."""
+    if result["manifest"]["mode"] in ("preference", "prompt"):
+        _print_token_tables(out, result)
+        return
     rows = []
     for name, manifest in ((out, result["manifest"]), (f"{out}/heldout", result["heldout"])):
         if manifest is not None:
@@ -191,3 +194,31 @@ def print_tokens(out: str, result: dict[str, Any]) -> None:
                 manifest["rows"], f"{counts['padding'] / cells:.2%}",
             ])  # fmt: skip
     print_table("Tokens", ["shards", "documents", "bytes", "tokens in", "packed", "truncated", "rows", "padding"], rows)
+    manifest = result["manifest"]
+    if "mixture" in manifest:
+        groups = manifest["mixture"]["groups"].items()
+        cells = [
+            [name, group["tokens"], group["tokens_asked"] or "", group["tokens_mixed"], f"{group['epochs']:.3g}", f"{group['share']:.2%}"]
+            for name, group in groups
+        ]
+        print_table(f"Mixture by {manifest['mixture']['by']}", ["", "tokens", "asked", "mixed", "epochs", "share"], cells)
+    _print_dropped(result)
+
+
+def _print_token_tables(out: str, result: dict[str, Any]) -> None:
+    rows = []
+    for name, manifest in ((out, result["manifest"]), (f"{out}/heldout", result["heldout"])):
+        if manifest is not None:
+            counts = manifest["counts"]
+            rows += [[name, kind, counts[kind]] for kind in sorted(counts) if kind not in ("documents", "tokens", "dropped")]
+    print_table("Tables", ["directory", "table", "rows"], rows)
+    _print_dropped(result)
+
+
+def _print_dropped(result: dict[str, Any]) -> None:
+    dropped: dict[str, int] = {}
+    for manifest in (result["manifest"], result["heldout"]):
+        for reason, count in (manifest or {}).get("dropped", {}).items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    if dropped:
+        print_table("Documents that give no tokens", ["reason", "documents"], sorted(([*pair] for pair in dropped.items()), key=str))

@@ -29,7 +29,7 @@ from codedev._run import locked, write_json
 from codedev.tokenize import encode, shards
 from codedev.tokenize.build import tokenize_corpus
 from codedev.tokenize.engine import byte_characters
-from codedev.tokenize.pack import held_out
+from codedev.tokenize.hashing import held_out
 from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.shards import open_shards
 from codedev.tokenize.trace import trace
@@ -246,7 +246,7 @@ def test_killed_runs_end_with_the_same_bytes(home: Path, tmp_path: Path) -> None
 def test_resume_redoes_only_what_has_no_receipt(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(home / "corpus", corpus)
-    monkeypatch.setattr("codedev.tokenize.build.plan_rows", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("codedev.tokenize.build.plans", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         tokenize_corpus(corpus, home / "tokenizer", tmp_path / "out", TokenizeRecipe(seq_len=64))
     monkeypatch.undo()

@@ -17,15 +17,19 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from codedev._errors import InputError
+from codedev._errors import InputError, nearest
 from codedev._run import Progress, content_key, no_progress
 from codedev.corpus.buffers import text_buffers
+from codedev.tokenize.chat.render import Template
+from codedev.tokenize.chat.templates import load_template
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, verify
 from codedev.tokenize.markers import Markers, markers
 from codedev.tokenize.recipe import TokenizeRecipe
-from codedev.tokenize.store import Store
-from codedev.tokenize.units import Units, make_units
+from codedev.tokenize.store import LOSS, Store
+from codedev.tokenize.told import told_units
+from codedev.tokenize.units import Loss, Units, make_units
 from codedev.tokenize.vocabulary import Vocabulary, token_name
 
 VERSION = 2  # raised whenever the same text and tokenizer would give another store
@@ -33,6 +37,8 @@ BATCH_BYTES = 1 << 20  # of text
 BATCH_ROWS = 2048
 # The keys of the recipe that decide what the store holds; the others are for packing.
 DECIDES = ("mode", "kind_prefix", "residues", "repository", "fim", "chat")
+
+CLUSTER_SIZE = "q.near.cluster_size"
 
 _Make: TypeAlias = Callable[["_Batch"], Units]
 
@@ -47,6 +53,8 @@ class State(NamedTuple):
     """What the store does not hold as columns; each receipt has it."""
 
     sources: list[str]
+    groups: list[str]  # of the mixture
+    reasons: list[str]  # "" and why documents were dropped
     counters: Counter[str]
 
 
@@ -56,26 +64,33 @@ def encode_corpus(
     """Fill the store with the documents of every part; parts whose receipt matches are kept. Returns the state and the number of parts
     kept. InputError for a part that changed or cannot be read, or a text that the tokenizer does not cover."""
     marks = markers(vocabulary, recipe)
-    asked = recipe.model_dump(include={*DECIDES, *(("seed", "seq_len") if recipe.fim else ())}, mode="json")
+    template = load_template(recipe.chat.template, vocabulary) if recipe.mode == "sft" else None
+    asked = recipe.model_dump(include={*DECIDES, *(("seed", "seq_len", "overlong") if recipe.fim or template else ())}, mode="json")
+    asked["template"] = template and template.source
+    asked["mixture"] = recipe.mixture and recipe.mixture.model_dump(include={"by", "quality", "cluster_size"}, mode="json")
+    columns = _columns(corpus, recipe)
     keys: list[str] = []
     for part in corpus.parts:  # each key holds the one before it: the store is a prefix of the corpus
         keys.append(content_key(VERSION, keys[-1:], part.hash, part.rows, vocabulary.hash, vocabulary.bos_id, vocabulary.eos_id, asked))
     kept, found = store.resume(keys)
-    state = State(list(found.get("sources", [])), Counter(found.get("counters", {})))
+    lists = {name: list(found.get(name, first)) for name, first in (("sources", []), ("groups", []), ("reasons", [""]))}
+    state = State(lists["sources"], lists["groups"], lists["reasons"], Counter(found.get("counters", {})))
     done, position = (sum(getattr(part, what) for part in corpus.parts[:kept]) for what in ("text_bytes", "rows"))
 
     def make(batch: _Batch) -> Units:
-        return _units(batch, vocabulary, marks, recipe)
+        return _units(batch, vocabulary, marks, template, recipe)
 
     with _library_threads_off(), ThreadPoolExecutor(workers, "encode") as pool:
         for index in range(kept, len(corpus.parts)):
             part = corpus.parts[index]
             verify(part)
-            for batch, units in _in_order(pool, make, _batches(part, position), 2 * workers):
-                done += _append(store, vocabulary, part, batch, units, state)
+            for batch, units in _in_order(pool, make, _batches(part, position, columns), 2 * workers):
+                done += _append(store, vocabulary, recipe, part, batch, units, state)
                 progress("encode", done, corpus.text_bytes)
             position += part.rows
-            store.commit(index, keys[index], {"sources": state.sources, "counters": dict(sorted(state.counters.items()))})
+            store.commit(
+                index, keys[index], {"sources": state.sources, "groups": state.groups, "counters": dict(sorted(state.counters.items()))}
+            )
     return state, kept
 
 
@@ -95,8 +110,10 @@ def _in_order(pool: ThreadPoolExecutor, make: _Make, batches: Iterator[_Batch], 
             future.cancel()
 
 
-def _units(batch: _Batch, vocabulary: Vocabulary, marks: Markers, recipe: TokenizeRecipe) -> Units:
+def _units(batch: _Batch, vocabulary: Vocabulary, marks: Markers, template: Template | None, recipe: TokenizeRecipe) -> Units:
     try:
+        if template is not None:
+            return told_units(batch.rows, vocabulary, template, recipe)
         return make_units(batch.rows, batch.hashes, vocabulary, marks, recipe)
     except Exception as error:
         if type(error) is not Exception:  # the library raises bare ones
@@ -104,9 +121,9 @@ def _units(batch: _Batch, vocabulary: Vocabulary, marks: Markers, recipe: Tokeni
         raise InputError(f"{vocabulary.path}: the tokenizer cannot encode the corpus: {error}. Use another tokenizer") from None
 
 
-def _batches(part: Part, position: int) -> Iterator[_Batch]:
+def _batches(part: Part, position: int, columns: list[str]) -> Iterator[_Batch]:
     """The part's documents, cut after the row whose text passes BATCH_BYTES."""
-    for group in batches(part, ["id", "source", "kind", "text", "meta"]):
+    for group in batches(part, columns):
         _, ends = text_buffers(group.column("text"))
         hashes = id_hashes(group.column("id"))
         begin = 0
@@ -118,14 +135,10 @@ def _batches(part: Part, position: int) -> Iterator[_Batch]:
         position += group.num_rows
 
 
-def _append(store: Store, vocabulary: Vocabulary, part: Part, batch: _Batch, units: Units, state: State) -> int:
+def _append(store: Store, vocabulary: Vocabulary, recipe: TokenizeRecipe, part: Part, batch: _Batch, units: Units, state: State) -> int:
     """Check the batch and append it to the store; returns the bytes of its text."""
     _check(vocabulary, part, batch, units)
     rows, first = units.rows, store.length("counts")
-    sources = pc.dictionary_encode(batch.rows.column("source").cast(pa.string()))
-    names = [name or "" for name in sources.dictionary.to_pylist()]
-    state.sources.extend(name for name in names if name not in state.sources)
-    of_name = np.array([state.sources.index(name) for name in names], np.int32)
     ids = batch.rows.column("id").cast(pa.large_string()).take(pa.array(rows))
     data, ends = text_buffers(ids)
     store.append(
@@ -134,20 +147,73 @@ def _append(store: Store, vocabulary: Vocabulary, part: Part, batch: _Batch, uni
             "counts": units.counts,
             "bytes": units.bytes,
             "hashes": batch.hashes[rows],
-            "sources": of_name[sources.indices.to_numpy()][rows],
+            "sources": _numbered(batch.rows.column("source"), state.sources)[rows],
             "positions": batch.position + rows,
             "offsets": units.offsets,
             "byte_offsets": units.byte_offsets,
+            "begins": store.length("tokens") + np.cumsum(units.counts) - units.counts,
+            "groups": _numbered(_labels(batch.rows, recipe), state.groups)[rows],
+            "factors": _factors(batch.rows, recipe)[rows],
             "ids": data[ends[0] : ends[-1]],
-            "id_sizes": np.diff(ends).astype(np.int32),
+            "id_offsets": np.concatenate([[0] if first == 0 else [], ends[1:] - ends[0] + store.length("ids")]).astype(np.int64),
             "part_units": units.parts.units + first,
             "part_starts": units.parts.starts,
             "part_bytes": units.parts.bytes,
+            "reasons": _numbered(pa.array(units.dropped), state.reasons) if units.dropped else np.zeros(len(rows), np.int32),
             **({"token_bytes": units.byte_lengths} if units.byte_lengths is not None else {}),
+            **(_loss(units.loss, first) if units.loss is not None else {}),
         }
     )
     state.counters.update(units.counters)
     return int(pc.sum(pc.binary_length(batch.rows.column("text"))).as_py() or 0)
+
+
+def _loss(loss: Loss, first: int) -> dict[str, np.ndarray]:
+    return dict(zip(LOSS, (loss.units + first, loss.starts, loss.ends), strict=True))
+
+
+def _numbered(labels: pa.Array, names: list[str]) -> np.ndarray:
+    """int32 a row: the index in `names`, to which new labels are added."""
+    encoded = pc.dictionary_encode(labels.cast(pa.string()).fill_null(""))
+    found = encoded.dictionary.to_pylist()
+    names.extend(name for name in found if name not in names)
+    numbers: np.ndarray = np.array([names.index(name) for name in found], np.int32)[encoded.indices.to_numpy()]
+    return numbers
+
+
+def _columns(corpus: Corpus, recipe: TokenizeRecipe) -> list[str]:
+    """What is read of the corpus's parts. InputError for a column that the mixture names and they have not."""
+    columns = ["id", "source", "kind", "text", "meta"]
+    if recipe.mixture:
+        wanted = [f"q.{name.removeprefix('q.')}" for name in recipe.mixture.quality]
+        wanted += [CLUSTER_SIZE] if recipe.mixture.cluster_size else []
+        there = pq.read_schema(corpus.parts[0].path).names
+        for name in wanted:
+            if name not in there:
+                what = "cluster_size" if name == CLUSTER_SIZE else f"quality: {name}"
+                scores = [column for column in there if column.startswith("q.")]
+                raise InputError(f"mixture.{what}: the corpus has no column {name}: {nearest(name, scores)}")
+        columns += [*wanted, *([] if recipe.mixture.by in columns else [recipe.mixture.by])]
+    return columns
+
+
+def _labels(rows: pa.RecordBatch, recipe: TokenizeRecipe) -> pa.Array:
+    return rows.column(recipe.mixture.by if recipe.mixture else "source")
+
+
+def _factors(rows: pa.RecordBatch, recipe: TokenizeRecipe) -> np.ndarray:
+    """float32 a document: the product of what its values give; a value below the first step, or none, gives 1."""
+    found = np.ones(rows.num_rows, np.float32)
+    if recipe.mixture:
+        steps = {f"q.{name.removeprefix('q.')}": table for name, table in recipe.mixture.quality.items()}
+        if recipe.mixture.cluster_size:
+            steps[CLUSTER_SIZE] = recipe.mixture.cluster_size
+        for name, table in steps.items():
+            ordered = sorted(table)
+            values = rows.column(name).cast(pa.float64()).fill_null(-np.inf).to_numpy(zero_copy_only=False)
+            at = np.searchsorted([start for start, _ in ordered], np.where(np.isnan(values), -np.inf, values), side="right")
+            found *= np.array([1.0, *(factor for _, factor in ordered)], np.float32)[at]
+    return found
 
 
 def _check(vocabulary: Vocabulary, part: Part, batch: _Batch, units: Units) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from codedev.tokenize.hashing import mix
 from codedev.tokenize.layout import TEXT, Span
 from codedev.tokenize.markers import Fim
-from codedev.tokenize.pack import mix
 from codedev.tokenize.recipe import FimRecipe
 
 _APPLY, _ORDER, _FIRST, _SECOND = 0x66696D30, 0x66696D31, 0x66696D32, 0x66696D33

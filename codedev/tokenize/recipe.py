@@ -11,7 +11,11 @@ from codedev.corpus.document import KINDS
 
 Mode = Literal["pt", "sft", "preference", "prompt"]
 Overlong = Literal["split", "truncate", "drop", "error"]
+Packing = Literal["best-fit", "concatenate"]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+Steps = tuple[tuple[float, float], ...]  # (from this value on, factor), …
 
 
 class FimRecipe(Model):
@@ -50,8 +54,8 @@ class MixtureRecipe(Model):
     temperature: float | None = Field(default=None, gt=0, le=100)  # shares = natural shares ^ (1 / temperature)
     tokens: int | None = Field(default=None, gt=0)  # of the whole mixture
     max_epochs: float = Field(default=4.0, gt=0, le=1000)  # no document more often than this (Muennighoff et al. 2023)
-    quality: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)  # column q.NAME: [[from this value on, factor], …]
-    cluster_size: list[tuple[int, float]] = Field(default_factory=list)  # [[from so many near-duplicates on, factor], …]
+    quality: dict[str, Steps] = Field(default_factory=dict)  # column q.NAME: [[from this value on, factor], …]
+    cluster_size: Steps = ()  # [[from so many near-duplicates on, factor], …]
 
     @model_validator(mode="after")
     def _one_way(self) -> MixtureRecipe:
@@ -60,6 +64,9 @@ class MixtureRecipe(Model):
             raise ValueError(f"give one of {' and '.join(given)}: each decides the shares")
         if self.weights and not any(self.weights.values()):
             raise ValueError("weights: every weight is 0, give one of them more")
+        for name, steps in (*((f"quality.{key}", value) for key, value in self.quality.items()), ("cluster_size", self.cluster_size)):
+            if any(factor < 0 or factor > 1000 for _, factor in steps):
+                raise ValueError(f"{name}: a factor is from 0 to 1000")
         return self
 
 
@@ -67,7 +74,7 @@ class TokenizeRecipe(Model):
     mode: Mode = "pt"  # pt: whole documents; sft: conversations with loss spans; preference, prompt: tables for reward, DPO, PPO
     seq_len: int = Field(default=2048, ge=8, lt=1 << 31)  # tokens of a row
     overlong: Overlong | None = None  # documents longer than a row: null = split in mode pt, truncate in the others
-    packing: Literal["best-fit", "concatenate"] = "best-fit"
+    packing: Packing = "best-fit"
     holdout: float = Field(default=0.0, ge=0, lt=1)  # share of documents kept for evaluation, by their ids
     seed: int = 0
     kind_prefix: bool = False  # <|doc_code|>, <|doc_web|>, … before each document, where the tokenizer has them
@@ -83,6 +90,10 @@ class TokenizeRecipe(Model):
             raise ValueError("overlong: error is for conversations; documents are split, truncated or dropped")
         if self.mode != "pt" and (self.fim or self.kind_prefix):
             raise ValueError(f"fim and kind_prefix are for mode pt, not {self.mode}")
+        if self.mode in ("preference", "prompt") and self.overlong == "split":
+            raise ValueError(f"overlong: split has no meaning in mode {self.mode}; choose truncate, drop or error")
+        if self.mode in ("preference", "prompt") and self.mixture:
+            raise ValueError(f"mixture is for packed rows; mode {self.mode} makes tables, which hold each document once")
         return self
 
     @property

@@ -12,7 +12,8 @@ is such). A segment takes about 40 bytes and its document's id beside its tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,19 +56,22 @@ class Written(NamedTuple):
     padding: int
     bytes: int
     segments: int
+    overlong: int  # as in the plans, and the next two
+    cut: int
+    truncated: int
 
 
 def write_rows(
-    folder: Path, plan: Plan, store: Store, documents: Documents, seq_len: int, pad_id: int, progress: Callable[[int], None]
+    folder: Path, plans: Iterable[Plan], store: Store, documents: Documents, seq_len: int, pad_id: int, progress: Callable[[int], None]
 ) -> Written:
-    """The plan's rows as shard files in `folder`; shard files of an earlier run are removed. The counts returned are taken from what was
-    written."""
+    """The plans' rows as shard files in `folder`; shard files of an earlier run are removed. The counts returned are taken from what was
+    written. `progress` is called with the tokens written so far."""
     for stale in folder.glob("shard-*.arrow"):
         stale.unlink()
     dtype = store.columns["tokens"]
     batch_rows = max(1, BATCH_BYTES // (seq_len * dtype.itemsize))
-    n_rows = len(plan.rows) - 1
-    batches = _batches(plan, store, documents, seq_len, pad_id, batch_rows)
+    seen = Counter[str]()
+    batches = _batches(_counted(plans, seen), store, documents, seq_len, pad_id, batch_rows)
     files: list[dict[str, Any]] = []
     written = tokens = text = segments = 0
     batch = next(batches, None)
@@ -86,14 +90,51 @@ def write_rows(
                 tokens, segments = tokens + int(lengths.sum(dtype=np.int64)), segments + len(lengths)
                 text += int(batch.column("segment_bytes").flatten().to_numpy().sum())
                 written += batch.num_rows
-                progress(written)
+                progress(tokens)
+                store.release()
                 batch = next(batches, None)
         files.append({"name": path.name, "rows": rows, "hash": file_hash(path)})
-    assert written == n_rows
-    return Written(files, written, tokens, written * seq_len - tokens, text, segments)
+    assert written == seen["rows"]
+    padding = written * seq_len - tokens
+    return Written(files, written, tokens, padding, text, segments, seen["overlong"], seen["cut"], seen["truncated"])
 
 
-def _batches(plan: Plan, store: Store, documents: Documents, seq_len: int, pad_id: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def _counted(plans: Iterable[Plan], seen: Counter[str]) -> Iterator[Plan]:
+    for plan in plans:
+        seen.update(rows=len(plan.rows) - 1, overlong=plan.overlong, cut=plan.cut, truncated=plan.truncated)
+        yield plan
+
+
+def _by_rows(plans: Iterable[Plan], rows: int) -> Iterator[Plan]:
+    """The plans' rows, so many at a time but for the last ones: a row of a file is found by its number."""
+    rest: Plan | None = None
+    for plan in plans:
+        whole = plan if rest is None else _joined(rest, plan)
+        full = (len(whole.rows) - 1) // rows * rows
+        for row in range(0, full, rows):
+            yield _cut(whole, row, row + rows)
+        rest = _cut(whole, full, len(whole.rows) - 1) if full < len(whole.rows) - 1 else None
+    if rest is not None:
+        yield rest
+
+
+_OF_SEGMENTS = ("documents", "offsets", "lengths", "byte_offsets", "byte_lengths")
+
+
+def _cut(plan: Plan, begin: int, end: int) -> Plan:
+    at = slice(int(plan.rows[begin]), int(plan.rows[end]))
+    columns: dict[str, Any] = {name: getattr(plan, name)[at] for name in _OF_SEGMENTS}
+    return plan._replace(**columns, rows=plan.rows[begin : end + 1] - plan.rows[begin])
+
+
+def _joined(one: Plan, other: Plan) -> Plan:
+    columns: dict[str, Any] = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in _OF_SEGMENTS}
+    return one._replace(**columns, rows=np.concatenate([one.rows, other.rows[1:] + one.rows[-1]]))
+
+
+def _batches(
+    plans: Iterable[Plan], store: Store, documents: Documents, seq_len: int, pad_id: int, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
     tokens, ids, begins = store.read("tokens"), store.document_ids(), documents.begins
     positions, offsets, byte_offsets = (store.read(name) for name in ("positions", "offsets", "byte_offsets"))
     part_columns = store.read("part_units"), store.read("part_starts"), store.read("part_bytes")
@@ -104,16 +145,14 @@ def _batches(plan: Plan, store: Store, documents: Documents, seq_len: int, pad_i
         return int((documents.token_bytes[tokens[at]] if documents.by_id else documents.token_bytes[at]).sum(dtype=np.int64))
 
     layout = schema(seq_len, tokens.dtype)
-    for row in range(0, len(plan.rows) - 1, batch_rows):
-        edges = plan.rows[row : row + batch_rows + 1]
-        rows, at = len(edges) - 1, slice(int(edges[0]), int(edges[-1]))
-        document, offset, length = plan.documents[at], plan.offsets[at], plan.lengths[at]
+    for plan in _by_rows(plans, batch_rows):
+        rows, document, offset, length = len(plan.rows) - 1, plan.documents, plan.offsets, plan.lengths
         flat = np.full(rows * seq_len, pad_id, tokens.dtype)
         before = np.cumsum(length) - length  # tokens before the segment in the batch, padding not counted
-        of_row = np.repeat(np.arange(rows), np.diff(edges))
-        targets = of_row * seq_len + before - before[edges[:-1] - edges[0]][of_row]
+        of_row = np.repeat(np.arange(rows), np.diff(plan.rows))
+        targets = of_row * seq_len + before - before[plan.rows[:-1]][of_row]
         copy_segments(tokens, begins[document] + offset, length, targets, flat)
-        list_offsets = pa.array(edges - edges[0], pa.int32())
+        list_offsets = pa.array(plan.rows, pa.int32())
         names, places = ids.take(pa.array(document)), positions[document]
         segments = Segments(document, offset, length, of_row, targets - of_row * seq_len)
 
@@ -126,8 +165,8 @@ def _batches(plan: Plan, store: Store, documents: Documents, seq_len: int, pad_i
                 listed(pa.array(length.astype(np.int32))),
                 listed(names.cast(pa.string())),
                 listed(pa.array(offset + offsets[document])),
-                listed(pa.array(plan.byte_lengths[at])),
-                listed(pa.array(plan.byte_offsets[at] + byte_offsets[document])),
+                listed(pa.array(plan.byte_lengths)),
+                listed(pa.array(plan.byte_offsets + byte_offsets[document])),
                 listed(pa.array(places)),
                 loss_spans(segments, rows, *loss_columns) if loss_columns else pa.nulls(rows, layout.field("loss_spans").type),
                 part_lists(segments, rows, part_columns, names, places, covered),

@@ -10,7 +10,11 @@ A unit is a document, or a piece of one (units.py); they stand in the corpus's o
     positions       int64              the document's place in the corpus
     hashes          uint64             xxh3-64 of its id: decides held-out and the order of packing
     sources         int32              index in the receipt's list of source names
-    ids, id_sizes   uint8, int32       the ids' UTF-8, one after another, and the bytes of each
+    begins          int64              the unit's first token
+    groups          int32              index in the receipt's list of the mixture's groups
+    reasons         int32              index in the receipt's list of why documents were dropped; 0 = was not
+    factors         float32            how much more often than others the document stands in a mixture
+    ids, id_offsets uint8, int64       the ids' UTF-8, one after another, and where each begins: one more than units
     part_*          int64              units.Parts: unit, token, byte
     loss_*          int64              units.Loss: unit, first token, end; only where not every token carries loss
 
@@ -20,6 +24,7 @@ killed cuts the columns back to the last receipt and goes on from there.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,9 +40,13 @@ _COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("counts", "bytes", "offsets", "byte_offsets", "positions"), np.int64),
     **dict.fromkeys(("part_units", "part_starts", "part_bytes"), np.int64),
     "hashes": np.uint64,
+    "begins": np.int64,
     "sources": np.int32,
+    "groups": np.int32,
+    "reasons": np.int32,
+    "factors": np.float32,
     "ids": np.uint8,
-    "id_sizes": np.int32,
+    "id_offsets": np.int64,
 }
 LOSS = ("loss_units", "loss_starts", "loss_ends")
 
@@ -50,6 +59,7 @@ class Store:
             self.columns["token_bytes"] = np.dtype(np.uint32)
         if loss:
             self.columns |= dict.fromkeys(LOSS, np.dtype(np.int64))
+        self._maps: list[mmap.mmap] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -84,15 +94,26 @@ class Store:
         return done, state
 
     def read(self, name: str) -> np.ndarray:
+        """The column, mapped into memory."""
         if self.length(name) == 0:
             return np.empty(0, self.columns[name])
-        return np.asarray(np.memmap(self._path(name), self.columns[name], "r"))
+        with open(self._path(name), "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._maps.append(mapped)
+        return np.frombuffer(mapped, self.columns[name])
+
+    def release(self) -> None:
+        """Give the mapped pages back to the system: what was read stays in its cache and no longer counts as ours."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def document_ids(self) -> pa.LargeStringArray:
-        """All ids as one Arrow array: the characters stay on disk, 8 bytes a document are held."""
-        offsets = np.zeros(self.length("id_sizes") + 1, np.int64)
-        np.cumsum(self.read("id_sizes"), out=offsets[1:])
-        return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(self.read("ids")))
+        """The ids of all units as one Arrow array that stays on disk."""
+        units = self.length("counts")
+        if not units:
+            return pa.array([], pa.large_string())
+        return pa.LargeStringArray.from_buffers(units, pa.py_buffer(self.read("id_offsets")), pa.py_buffer(self.read("ids")))
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"

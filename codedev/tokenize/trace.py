@@ -61,6 +61,8 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
     vocabulary = load_vocabulary(shards / "tokenizer.json", eos=opened.manifest["tokenizer"]["eos"])
     ids = np.array(values["input_ids"][edges[number] : edges[number + 1]], np.int64)
     place = token - int(edges[number])
+    if opened.manifest.get("mode") == "sft":
+        text, segment = _told(vocabulary, ids, segment)
     part = _part(values.get("parts"), token, int(edges[number]))
     begin, end = _byte_span(vocabulary, ids, place, segment, text, part and (part[0] - int(edges[number]), part[1]))
     special = int(ids[place]) in special_ids(vocabulary)
@@ -102,6 +104,13 @@ def _segment(values: dict[str, Any], number: int, edges: np.ndarray) -> dict[str
         "byte_offset": values["segment_byte_offsets"][number],
         "bytes": values["segment_bytes"][number],
     }
+
+
+def _told(vocabulary: Vocabulary, ids: np.ndarray, segment: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """The text that a chat template made of the conversation, as far as the segment has it, and the segment as the whole of that text."""
+    if vocabulary.byte_lengths is None:
+        return str(vocabulary.tokenizer.decode(ids.tolist(), skip_special_tokens=False)).encode(), segment
+    return b"".join(_bytes_of(vocabulary, int(number)) or b"" for number in ids), {**segment, "offset": 0, "byte_offset": 0}
 
 
 def _part(parts: list[dict[str, int]] | None, token: int, segment: int) -> tuple[int, int] | None:

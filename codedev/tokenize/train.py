@@ -23,7 +23,7 @@ from codedev._run import Progress, file_hash, no_progress, write_json, write_tex
 from codedev.tokenize import engine, residues
 from codedev.tokenize.bpe import Learned, learn_bpe
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, open_corpus, verify
-from codedev.tokenize.pack import mix
+from codedev.tokenize.hashing import mix
 from codedev.tokenize.presets import NEEDED, PATTERNS, SPECIAL_TOKENS
 from codedev.tokenize.shapes import shape_of
 from codedev.tokenize.vocabulary import encode_plain, load_vocabulary, tables_file

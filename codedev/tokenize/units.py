@@ -249,8 +249,8 @@ def _units(layout: Layout, made: Tokens, borders: np.ndarray, vocabulary: Vocabu
         rows=of_row,
         bytes=sizes,
         told=told,
-        offsets=_before(counts, of_row),
-        byte_offsets=_before(sizes, of_row),
+        offsets=before(counts, of_row),
+        byte_offsets=before(sizes, of_row),
         byte_lengths=made.byte_lengths,
         parts=_parts(layout, made, borders, np.cumsum(fresh) - 1, starts, place),
         loss=None,
@@ -259,12 +259,12 @@ def _units(layout: Layout, made: Tokens, borders: np.ndarray, vocabulary: Vocabu
     )
 
 
-def _before(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def before(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The sum of the values of the same group that stand before each; groups rise."""
     total = np.cumsum(values) - values
     first = np.searchsorted(groups, groups)
-    before: np.ndarray = total - total[first]
-    return before
+    found: np.ndarray = total - total[first]
+    return found
 
 
 def _parts(layout: Layout, made: Tokens, borders: np.ndarray, unit: np.ndarray, starts: np.ndarray, place: np.ndarray) -> Parts:
@@ -272,7 +272,7 @@ def _parts(layout: Layout, made: Tokens, borders: np.ndarray, unit: np.ndarray, 
     spans = np.flatnonzero((layout.what < 0) & (layout.ends > layout.begins))
     rows = layout.rows[spans]
     begins = layout.begins[spans] - borders[rows]
-    odd = np.unique(rows[begins != _before(layout.ends[spans] - layout.begins[spans], rows)])
+    odd = np.unique(rows[begins != before(layout.ends[spans] - layout.begins[spans], rows)])
     spans = spans[np.isin(rows, odd)]
     order = np.argsort(place[unit[spans]], kind="stable")
     spans = spans[order]
