@@ -15,6 +15,7 @@ from codedev.commands.options import JSON, MEMORY, PATH, QUIET, WORKERS, default
 @click.option("--out", type=PATH, required=True, help="Folder for the files without their duplicates; an interrupted run is resumed.")
 @click.option("--text-column", default="text", show_default=True, help="The column that is compared.")
 @click.option("--id-column", default=None, help="The column that names a row in the evidence; default: file and row number.")
+@click.option("--created-column", default=None, help="The column of times, for --keep; default: created, created_at, date or timestamp.")
 @click.option(
     "--kind", type=click.Choice(["web", "code"]), default="web", show_default=True, help="Prose, or code, whose tokens are compared."
 )
@@ -33,6 +34,7 @@ def corpus_dedup(
     out: Path,
     text_column: str,
     id_column: str | None,
+    created_column: str | None,
     kind: str,
     exact_only: bool,
     verify: float,
@@ -65,6 +67,7 @@ def corpus_dedup(
                 out,
                 text=text_column,
                 id_column=id_column,
+                created_column=created_column,
                 kind=kind,
                 minhash=minhash,
                 against=against,
@@ -82,4 +85,9 @@ def corpus_dedup(
     print(f"{report['kept']:>12,}  rows kept of {report['rows']:,}")
     if report["without_text"]:
         note(f"{report['without_text']:,} rows have no text in '{text_column}': they were compared with nothing, and kept")
+    if report["unread"]:
+        reasons = "; ".join(map(printable, report["first_errors"]))
+        note(f"{report['unread']:,} rows could not be read as documents: they were compared with nothing, and kept ({reasons})")
+    if report.get("without_created"):
+        note(f"{report['without_created']:,} rows have no time that can be read: of duplicates they stay only where none has one")
     note(f"what went, and for what: {printable(str(out / 'duplicates.parquet'))}")

@@ -11,7 +11,8 @@ texts at about 500 MB/s a core, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -90,7 +91,7 @@ def parts_of(recipe: CorpusRecipe, base: Path, out: Path) -> list[Part]:
             if not rows:
                 continue
             inside = PurePosixPath(told)
-            if inside.parts[0] != "documents" or ".." in inside.parts:
+            if inside.parts[:1] != ("documents",) or ".." in inside.parts:
                 raise InputError(f"{name}: its manifest.json lists {printable(told)}, which is no part of it. Build that corpus again")
             _check(corpus / inside, rows)
             index = PurePosixPath("index", *inside.parts[1:])
@@ -101,13 +102,33 @@ def parts_of(recipe: CorpusRecipe, base: Path, out: Path) -> list[Part]:
 
 def _check(path: Path, rows: int) -> None:
     try:
-        held = pq.read_metadata(path).num_rows
+        facts = pq.read_metadata(path)
+        held, names = facts.num_rows, facts.schema.to_arrow_schema().names
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path}: cannot be read ({str(error).splitlines()[0]}), but its corpus lists it. Build that corpus again"
         ) from None
     if held != rows:
         raise InputError(f"{path}: holds {held:,} documents where its manifest says {rows:,}. Build that corpus again")
+    if missing := [name for name in ("id", "text", "kind", "url", "created") if name not in names]:
+        raise InputError(f"{path}: has no column '{missing[0]}', so it is no part of a corpus. Build that corpus again")
+
+
+@contextmanager
+def naming_damage(paths: Iterable[Path]) -> Iterator[None]:
+    """Where reading fails and one of these parts of earlier corpora cannot be read through, InputError names it. What hashes would tell
+    before costs a read of all earlier corpora; this costs nothing until then."""
+    try:
+        yield
+    except (OSError, pa.ArrowException):
+        for path in paths:
+            try:
+                with pq.ParquetFile(path) as file:
+                    for _ in file.iter_batches(256, use_threads=False):
+                        pass
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(f"{path}: is damaged ({str(error).splitlines()[0]}). Build that corpus again") from None
+        raise
 
 
 def _usable(index: Path, documents: Path, described: bytes, digest: str | None) -> bool:

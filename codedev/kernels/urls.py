@@ -1,9 +1,11 @@
 """URLs in canonical form: what two spellings of one address have in common. A key to compare, no address to open.
 
-    scheme      http:// and https:// go, others stay in lower case; what has no "://" is taken as it is but for the rules of paths
-    host        lower case (ASCII), without "www.", a full stop at the end, and the ports 80 and 443; user and password stay
+    scheme      http:// and https:// go, others stay in lower case; what has no "://" is taken as it is but for the rules of paths, and
+                what has a scheme of its own kind (data:, javascript:, mailto:, urn:) but for percent-encoding
+    host        lower case (ASCII), without "www.", a full stop at the end, and of http and https the ports 80 and 443; user and password
+                stay
     path        %XX of letters, digits and -._~ decoded, other %XX in capitals; blanks, controls, bytes beyond ASCII and a % of none encoded
-                (RFC 3986 §6.2.2); ;jsessionid=… goes; index.html and its like at the end go, and then slashes at the end
+                (RFC 3986 §6.2.2); ;jsessionid=… goes (to the next / or ;); index.html and its like at the end go, then slashes at the end
     query       parameters sorted by bytes; empty ones, tracking (utm_…, fbclid, gclid, …) and session ids go; more than 64 stay as they are
     fragment    goes, but for #!…
 
@@ -24,10 +26,11 @@ TRACKING = (
     *("fbclid", "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "msclkid", "yclid", "ymclid", "twclid", "ttclid", "igshid", "igsh"),
     *("mc_cid", "mc_eid", "_hsenc", "_hsmi", "__hssc", "__hstc", "__hsfp", "hsctatracking", "mkt_tok", "_ga", "_gl", "_openstat", "s_cid"),
     *("oly_anon_id", "oly_enc_id", "vero_id", "vero_conv", "wickedid", "rb_clickid", "ml_subscriber", "ml_subscriber_hash", "srsltid"),
+    *("pk_campaign", "pk_kwd", "pk_keyword", "pk_source", "pk_medium", "pk_content", "pk_cid", "pk_vid"),  # pk_id may be a primary key
     *("li_fat_id", "epik", "ef_id", "s_kwcid", "cmpid", "icid", "ncid"),
     *("phpsessid", "jsessionid", "sessionid", "session_id", "cfid", "cftoken", "zenid", "oscsid"),
 )
-PREFIXES = ("utm_", "pk_", "mtm_", "hsa_", "aspsessionid")
+PREFIXES = ("utm_", "mtm_", "hsa_", "aspsessionid")
 INDEX = ("index.html", "index.htm", "index.xhtml", "index.shtml", "index.php", "index.jsp", "index.asp", "index.aspx", "default.asp",
          "default.aspx", "default.htm", "default.html")  # fmt: skip
 
@@ -141,6 +144,18 @@ def _begins(data: Any, at: Any, end: Any, word: Any) -> Any:
     return True
 
 
+@numba.njit(numba.boolean(_BYTES, numba.int64, numba.int64, numba.int64), nogil=True, cache=True)
+def _is_opaque(data: Any, at: Any, colon: Any, end: Any) -> Any:
+    """Whether [at:colon] is a scheme without a host, such as data: or mailto:, and no host before a port: no dot in it, no digit next."""
+    if colon == at or colon >= end or data[colon] != 58 or (colon + 1 < end and 48 <= data[colon + 1] <= 57):
+        return False
+    for place in range(at, colon):
+        byte = data[place] | 32
+        if not (97 <= byte <= 122 or (place > at and (48 <= data[place] <= 57 or data[place] == 43 or data[place] == 45))):
+            return False
+    return True
+
+
 _SESSION, _WWW = np.frombuffer(b";jsessionid=", np.uint8), np.frombuffer(b"www.", np.uint8)
 _HTTP, _HTTPS = np.frombuffer(b"http://", np.uint8), np.frombuffer(b"https://", np.uint8)
 
@@ -156,7 +171,7 @@ def _canonical(data: Any, offsets: Any, out: Any, out_offsets: Any, query: Any) 
         while end > at and data[end - 1] <= 32:
             end -= 1
         # Scheme
-        hosted = True
+        hosted = web = True
         if _begins(data, at, end, _HTTP):
             at += 7
         elif _begins(data, at, end, _HTTPS):
@@ -166,6 +181,11 @@ def _canonical(data: Any, offsets: Any, out: Any, out_offsets: Any, query: Any) 
             while place < end and data[place] != 58 and data[place] != 47 and data[place] != 63 and data[place] != 35:
                 place += 1
             hosted = place + 2 < end and data[place] == 58 and data[place + 1] == 47 and data[place + 2] == 47
+            web = False
+            if not hosted and _is_opaque(data, at, place, end):
+                size = _encoded(data, at, end, out, size)
+                out_offsets[url + 1] = size
+                continue
             if hosted:
                 while at < place + 3:
                     byte = data[at]
@@ -190,10 +210,10 @@ def _canonical(data: Any, offsets: Any, out: Any, out_offsets: Any, query: Any) 
                 colon -= 1
             last = stop
             if colon > host and data[colon - 1] == 58:
-                port = np.int64(0)
-                for place in range(colon, min(stop, colon + 6)):
-                    port = 10 * port + np.int64(data[place]) - 48
-                last = colon - 1 if stop == colon or port == 80 or port == 443 else stop
+                port: Any = np.int64(0)
+                for place in range(colon, stop):
+                    port = min(10 * port + np.int64(data[place]) - 48, 1 << 20)
+                last = colon - 1 if stop == colon or (web and (port == 80 or port == 443)) else stop
                 if last == colon - 1 and last > host and data[last - 1] == 46:
                     last -= 1
             elif stop > host and data[stop - 1] == 46:
@@ -208,12 +228,17 @@ def _canonical(data: Any, offsets: Any, out: Any, out_offsets: Any, query: Any) 
         stop = at
         while stop < end and data[stop] != 63 and data[stop] != 35:
             stop += 1
-        past = stop
-        for place in range(at, stop):
+        place = at
+        while place < stop:
             if data[place] == 59 and _begins(data, place, stop, _SESSION):
-                past = place
-                break
-        size = _encoded(data, at, past, out, size)
+                size = _encoded(data, at, place, out, size)
+                place += 1
+                while place < stop and data[place] != 47 and data[place] != 59:
+                    place += 1
+                at = place
+            else:
+                place += 1
+        size = _encoded(data, at, stop, out, size)
         last = size
         while last > path and out[last - 1] != 47:
             last -= 1

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from codedev._errors import RunError
 from codedev._run import atomic_write
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.dedup import Changes
+from codedev.corpus.known import naming_damage
 from codedev.corpus.near.external import sorted_blocks
 from codedev.corpus.near.prefer import ranks_of
 from codedev.corpus.near.sketch import of_unit, values
@@ -87,13 +89,14 @@ def find_near(tables: Sequence[Table], found: Path, *, config: MinHash, memory: 
     shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
     work.mkdir()
     try:
-        ranks = ranks_of(tables, config.keep, rows, work, memory=memory, known=known)
-        spilled, bits = _spill(tables, changes, ranks, rows, work, config, memory)
-        back = _inverse(ranks)
-        del ranks
-        pairs_path = _pairs(spilled, bits, work, config, memory, known)
-        result = _decide(tables, pairs_path, back, rows, work, config, memory)
-        return _write(tables, result, changes, found, known, work)
+        with naming_damage(table.scored for table in tables if table.known):
+            ranks = ranks_of(tables, config.keep, rows, work, memory=memory, known=known)
+            spilled, bits = _spill(tables, changes, ranks, rows, work, config, memory)
+            back = _inverse(ranks)
+            del ranks
+            pairs_path = _pairs(spilled, bits, work, config, memory, known)
+            result = _decide(tables, pairs_path, back, rows, work, config, memory)
+            return _write(tables, result, changes, found, known, work)
     finally:
         shutil.rmtree(work)
 
@@ -160,9 +163,12 @@ def _spill(
 
 
 def _writable(path: Path, count: int) -> mmap.mmap:
-    """A file of so many uint64, mapped; zeros take no disk."""
+    """A file of so many uint64, mapped. Its disk is taken at once: a page of a map for which there is none is no error but the process's
+    death by SIGBUS. OSError where the disk is full."""
     with path.open("r+b") as file:
         file.truncate(count * 8)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, count * 8)
         return mmap.mmap(file.fileno(), 0)
 
 

@@ -86,5 +86,6 @@ def _values(path: Path, name: str) -> np.ndarray:
     values = pq.read_table(path, columns=[column]).column(0)
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.int64())
-    numbers = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy()
+    # Unchecked: times beyond 2255 (9999-12-31 stands for "never") have more digits than a float64, which rounds them to 0.1 ms.
+    numbers = pc.fill_null(values.cast(pa.float64(), safe=False), np.nan).to_numpy()
     return np.where(np.isnan(numbers), np.inf, -numbers if descending else numbers)

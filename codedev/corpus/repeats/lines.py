@@ -30,6 +30,7 @@ _LINE = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8"), ("start", "<i
 _GONE = np.dtype([("row", "<i8"), ("start", "<i8"), ("end", "<i8"), ("why", "<i8"), ("texts", "<i8")])
 _TURN = 1 << 18  # lines at a time
 _LINE_BYTES = 200  # of memory a distinct line
+_MOST_PARTS = 512  # files open at once: a process may have 1024 on most systems
 
 
 def find_lines(tables: Sequence[Table], found: Path, *, config: Lines, memory: int, stage: str = "lines") -> int:
@@ -40,7 +41,7 @@ def find_lines(tables: Sequence[Table], found: Path, *, config: Lines, memory: i
     try:
         most = text_bytes(tables) // config.min_chars + 1  # lines at most
         parts = 1
-        while parts < 1024 and most * _LINE_BYTES / parts > memory / 2:
+        while parts < _MOST_PARTS and most * _LINE_BYTES / parts > memory / 2:
             parts *= 2
         spilled = _spill(tables, Changes(found), work, config, stage == "paragraphs", parts)
         buckets = _Buckets(work, tables)

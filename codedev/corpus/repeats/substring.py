@@ -53,8 +53,8 @@ def find_repeats(tables: Sequence[Table], found: Path, *, config: Substring, mem
     changes = Changes(found)
     try:
         expected = text_bytes(tables) * 5 // config.min_bytes + 1  # anchors
-        parts = 1
-        while parts < 1024 and expected * _ANCHOR_BYTES / parts > memory / 4:
+        parts = 1  # files open at once: a process may have 1024 on most systems
+        while parts < 512 and expected * _ANCHOR_BYTES / parts > memory / 4:
             parts *= 2
         most = max(memory // 4 // _ANCHOR_BYTES, 1 << 10)  # anchors at a time
         paths = _spill(tables, changes, work, config, parts)

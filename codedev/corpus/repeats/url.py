@@ -1,7 +1,7 @@
 """Documents of one URL: one stays. URLs are compared in canonical form (kernels/urls.py).
 
-A document without a URL is never dropped here. Memory: 40 bytes a document with a URL, in as many turns as `memory` asks for; the result
-does not depend on it.
+A document without a URL, or with one of which nothing is left (blanks, "/", "#top"), is never dropped here. Memory: 40 bytes a document
+with a URL, in as many turns as `memory` asks for; the result does not depend on it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import xxhash
 
 from codedev.corpus.buffers import text_buffers
 from codedev.corpus.dedup import Changes
+from codedev.corpus.known import naming_damage
 from codedev.corpus.repeats.config import Url
 from codedev.corpus.standing import Table, ids_of, of_kinds, standing, write_drops
 from codedev.kernels.urls import canonical
@@ -41,7 +42,8 @@ def find_urls(tables: Sequence[Table], found: Path, *, config: Url, memory: int,
     total = sum(pq.read_metadata(table.judged).num_rows for table in tables)
     parts = max(1, -(-total * _ROW_BYTES // (memory // 2)))
     changes = Changes(found)
-    return sum(_find(tables, found, changes, config, part, parts, known) for part in range(parts))
+    with naming_damage(table.scored for table in tables if table.known):
+        return sum(_find(tables, found, changes, config, part, parts, known) for part in range(parts))
 
 
 def _find(tables: Sequence[Table], found: Path, changes: Changes, config: Url, part: int, parts: int, known: int) -> int:
@@ -51,9 +53,11 @@ def _find(tables: Sequence[Table], found: Path, changes: Changes, config: Url, p
         wanted = stand & of_kinds(batch, config.kinds) & batch.column("url").is_valid().to_numpy(zero_copy_only=False)
         if not wanted.any():
             continue
+        forms = canonical_urls(batch.column("url").filter(pa.array(wanted)))
+        wanted[wanted] = pc.greater(pc.binary_length(forms), 0).to_numpy(zero_copy_only=False)
         chosen = batch.filter(pa.array(wanted))
         records = np.empty(chosen.num_rows, _RECORD)
-        keys = canonical_urls(chosen.column("url")).cast(pa.large_binary()).to_pylist()
+        keys = [key for key in forms.cast(pa.large_binary()).to_pylist() if key]
         # A Python loop over documents with a URL: 0.5 µs each.
         digests = np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, keys)), ">u8").reshape(-1, 2)
         records["high"], records["low"], records["row"] = digests[:, 0], digests[:, 1], np.flatnonzero(wanted) + first
