@@ -105,7 +105,7 @@ def _table(path: Path, column: str, positive: Callable[[dict[str, str]], bool]) 
 
 def _classifiers(sets: dict[str, Labelled], arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     side = [{"source": {}}]
-    config = _recipe.check({"positive": side, "negative": side, "bucket": 200_000, "rate": 0.3}, ClassifierTraining, "benchmark")
+    config = _recipe.check({"positive": side, "negative": side, "bucket": 200_000, "rate": 0.3, "epochs": 5}, ClassifierTraining, "bench")
     settings = {"dim": config.dim, "lr": config.rate, "epoch": config.epochs, "wordNgrams": config.word_ngrams, "bucket": config.bucket}
     task: dict[str, Any] = {"sets": {}, "rounds": arguments.rounds, "label": "hq", "model": str(folder / "books.bin")}
     ours: dict[str, tuple[np.ndarray, float]] = {}

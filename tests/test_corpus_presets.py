@@ -178,7 +178,7 @@ def test_what_the_recipe_says_goes_over_the_table_and_the_most_exact_tag_counts(
     for tag, reason in (("nb", "too_few_words"), ("no", None), ("no-NO", None), ("nb-NO", "too_few_words")):  # nb has a row of its own
         assert judged(recipe.model_copy(update={"fineweb": None, "repetition": None}), plain(["og i jeg har"], lang=tag)) == [reason]
     assert quality.version(recipe) != quality.version(Quality(preset="fineweb-2", gopher=None))
-    lists = [quality.version(Quality(gopher={"stop_words": words})) for words in (None, ("und",), ("der", "und"))]
+    lists = [quality.version(Quality(gopher={"stop_words": words})) for words in (None, ("die", "und"), ("der", "und"))]
     assert len({*lists}) == 3
     batch, _ = quality.scoring(Quality(gopher={"languages": None, "stop_words": ("und", "der")}))(plain(["und die und der"], lang="de"))
     assert batch.column("q.gopher.stop_words").to_pylist() == [2]

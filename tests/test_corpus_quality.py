@@ -314,7 +314,7 @@ def test_bounds_by_language() -> None:
 def test_the_version_names_what_the_columns_depend_on_and_no_bound() -> None:
     base = Quality(gopher={}, c4={})
     assert quality.version(base) == quality.version(
-        Quality(gopher={"min_words": 5}, c4={"min_sentences": 1}, by_language={"de": {"gopher": {"min_words": 1}}})
+        Quality(gopher={"min_words": 5, "languages": None}, c4={"min_sentences": 1}, by_language={"de": {"gopher": {"min_words": 1}}})
     )
     others = [
         Quality(gopher={}),

@@ -20,7 +20,7 @@ def corpus_langid() -> None:
 @click.option("--dim", type=click.IntRange(2, 256), default=32, show_default=True, help="Dimensions of a word.")
 @click.option("--steps", type=click.IntRange(1), default=1_000_000, show_default=True, help="Lines learnt from.")
 @click.option("--rows", type=click.IntRange(100), default=60_000, show_default=True, help="Rows of the table of character n-grams.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of lines.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of lines.")
 @JSON
 def corpus_langid_train(data: Path, out: Path, dim: int, steps: int, rows: int, seed: int, as_json: bool) -> None:
     """Learn languages from the texts in DATA: UDHR, Tatoeba, bibles, or files named TAG.txt.

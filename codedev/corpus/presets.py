@@ -10,6 +10,7 @@ from typing import Any
 
 from codedev import _recipe
 from codedev._errors import nearest
+from codedev._recipe import Model
 
 _FOLDER = resources.files("codedev.corpus") / "data/presets"
 _TABLES = {"fineweb-2": resources.files("codedev.corpus") / "data/fineweb2_bounds.tsv"}
@@ -31,9 +32,19 @@ def completed(quality: dict[str, Any]) -> dict[str, Any]:
         return quality
     if name not in names():
         raise ValueError(f"there is no preset '{name}': {nearest(name, names())}")
-    preset = _recipe.parse_yaml((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
-    merged: dict[str, Any] = _merged(preset, quality)
+    merged: dict[str, Any] = _merged(_preset(name), quality)
     return merged
+
+
+@functools.cache
+def _family(name: str | None, family: str) -> Mapping[str, Any]:
+    """The keys that a preset gives a filter; none without a preset."""
+    keys: dict[str, Any] = _merged(None, _preset(name).get(family) or {}) if name in names() else {}
+    return keys
+
+
+def _preset(name: str | None) -> Any:
+    return _recipe.parse_yaml((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
 
 
 @functools.cache
@@ -65,6 +76,23 @@ def of_language(preset: str | None, language: str) -> Mapping[str, Mapping[str, 
     if words := tuple(stop_words.split(" ") if stop_words else ()):
         gopher |= {"stop_words": words, "min_stop_words": 2}
     return {"repetition": repetition, "gopher": gopher, "fineweb": fineweb}
+
+
+def own_keys(preset: str | None, language: str, name: str, base: Model) -> dict[str, Any]:
+    """What the preset's table puts over the filter `base`: its stop words, and its bounds where the recipe has left the preset's own. A
+    bound of the table that the recipe's other one contradicts is off; no more stop words are asked for than there are."""
+    keys = dict(of_language(preset, language).get(name, {}))
+    given = _family(preset, name)
+    for key in [key for key in keys if key != "stop_words"]:
+        bound = getattr(base, key)
+        if bound != given.get(key, type(base).model_fields[key].default):
+            del keys[key]
+            other = {"min_": "max_", "max_": "min_"}[key[:4]] + key[4:]
+            if bound is not None and keys.get(other) is not None and (bound > keys[other]) == (key[:4] == "min_"):
+                keys[other] = None
+    if (words := keys.get("stop_words")) and "min_stop_words" not in keys and (least := getattr(base, "min_stop_words", None)):
+        keys["min_stop_words"] = min(least, len(words))
+    return keys
 
 
 def _merged(below: Any, above: Any) -> Any:

@@ -12,7 +12,7 @@ from codedev import _recipe
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
 from codedev.corpus import presets
-from codedev.corpus.bounds import Bounded, Share, check_tags
+from codedev.corpus.bounds import Bounded, Share, check_mask, check_owner, check_reached, check_tags, own_bounds
 from codedev.corpus.document import KINDS
 from codedev.corpus.learned.config import Learned, Perplexity, Toxicity
 from codedev.corpus.repeats.config import Lines, Substring, Url
@@ -53,6 +53,16 @@ class Gopher(Bounded):
     min_alpha_words: Share | None = 0.8  # share of words with a letter
     min_stop_words: int | None = 2  # distinct words of stop_words
     stop_words: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=63)  # null = the be to of and that have with
+
+    @model_validator(mode="after")
+    def _check_words(self) -> Gopher:
+        for word in self.stop_words or ():
+            if word.split() != [word]:
+                raise ValueError(f"stop_words: '{word}' is no single word, and would never be met")
+        known = 8 if self.stop_words is None else len({*self.stop_words})
+        if self.min_stop_words is not None and self.min_stop_words > known:
+            raise ValueError(f"min_stop_words is {self.min_stop_words}, of {known} stop words: nothing would be kept")
+        return self
 
 
 class Repetition(Bounded):
@@ -171,8 +181,8 @@ class Quality(Model):
     def _check(self) -> Quality:
         if self.words not in WORD_DEFINITIONS:
             raise ValueError(f"unknown words '{self.words}': {nearest(self.words, WORD_DEFINITIONS)}")
-        check_tags(name for name in self.by_language if name[:1].islower())  # programming languages are names
-        for language in self.by_language:
+        for language, families in self.by_language.items():
+            check_owner(language, families)
             self.of_language(language)
         for name in self.learned:
             if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -180,11 +190,11 @@ class Quality(Model):
         return self
 
     def of_language(self, language: str) -> Quality:
-        """These rules with the bounds that the language has of its own: the preset's table, then `by_language`."""
+        """These rules with the bounds that the language has of its own: those of the preset's table, then `by_language`."""
         changed: dict[str, Any] = {"by_language": {}, "preset": None}
-        for name, keys in presets.of_language(self.preset, language).items():
+        for name in presets.of_language(self.preset, language):
             if (base := getattr(self, name)) is not None:
-                changed[name] = type(base).model_validate({**base.model_dump(), **keys})
+                changed[name] = type(base).model_validate({**base.model_dump(), **presets.own_keys(self.preset, language, name, base)})
         for name, keys in self.by_language.get(language, {}).items():
             base = (changed.get(name) or getattr(self, name, None)) if name in FAMILIES else None
             if name == "perplexity":
@@ -193,9 +203,8 @@ class Quality(Model):
                 raise ValueError(f"by_language.{language}: name the model twice under quality.learned, each with its `languages`")
             if base is None:
                 raise ValueError(f"by_language.{language}: there is no filter '{name}' above")
-            if fixed := {"languages", *_LINE_RULES} & {*keys} or {*keys} - {*type(base).model_fields}:
-                raise ValueError(f"by_language.{language}.{name}: '{min(fixed)}' is no bound")
-            changed[name] = type(base).model_validate({**base.model_dump(), **keys})
+            check_reached(language, name, getattr(base, "languages", None))
+            changed[name] = own_bounds(base, keys, f"by_language.{language}.{name}", fixed={"languages", *_LINE_RULES})
         return self.model_copy(update=changed)
 
 
@@ -225,14 +234,16 @@ class Personal(Model):
     username: Action = "keep"  # u/name, names in mail headers, authors in `meta` of conversations
     masks: dict[str, str] = Field(default={})  # type: text in its place; default the type in capitals, <EMAIL>
 
-    @field_validator("masks")
-    @classmethod
-    def _check_masks(cls, masks: dict[str, str]) -> dict[str, str]:
-        types = [name for name in cls.model_fields if name != "masks"]
-        for name in masks:
+    @model_validator(mode="after")
+    def _check_masks(self) -> Personal:
+        types = [name for name in type(self).model_fields if name != "masks"]
+        for name, mask in self.masks.items():
             if name not in types:
-                raise ValueError(f"unknown type '{name}': {nearest(name, types)}")
-        return masks
+                raise ValueError(f"masks: unknown type '{name}': {nearest(name, types)}")
+            if getattr(self, name) == "keep":
+                raise ValueError(f"masks.{name} masks nothing, since {name} is 'keep': write {name}: mask beside it")
+            check_mask(name, mask)
+        return self
 
 
 class MinHash(Model):

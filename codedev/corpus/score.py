@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from codedev._errors import RunError
 from codedev._run import read_receipt, write_receipt
 from codedev.corpus import guard
 from codedev.corpus.buffers import text_buffers
@@ -60,6 +61,8 @@ def score_unit(context: Context, unit: Unit) -> dict[str, Any]:
             documents.add(with_identity(batch))
         drain()
     pieces.flush()
+    if score_key(context, unit) != key:  # the key names what was read before
+        raise RunError("a model or list of the recipe changed while documents were scored: run the build again")
     facts = {
         "key": key,
         "rows": documents.rows,

@@ -44,7 +44,8 @@ def rule_filter(rules: Sequence[Rule]) -> Filter:
             for bound, broken_by, reason in ((rule.low, pc.less, rule.too_low), (rule.high, pc.greater, rule.too_high)):
                 if bound is None:
                     continue
-                broken = broken_by(values, pa.scalar(bound, values.type))
+                limit = bound if pa.types.is_integer(values.type) else float(bound)  # Arrow refuses integers beyond 2^24 as float32
+                broken = broken_by(values, pa.scalar(limit, values.type))
                 # A Python loop over the dropped rows alone: about 1 µs a row.
                 for row in pc.indices_nonzero(pc.fill_null(broken, False)).to_pylist():
                     if reasons[row] is None:

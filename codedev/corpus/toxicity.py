@@ -23,13 +23,13 @@ from codedev.corpus.buffers import text_buffers
 from codedev.corpus.learned.classifier import learned_stage
 from codedev.corpus.learned.classifier import version as learned_version
 from codedev.corpus.learned.config import Learned, Toxicity, ToxicityModel
-from codedev.corpus.learned.files import Stamp, content_hash, stamp
+from codedev.corpus.learned.files import Stamp, content_hash, stamp, unreadable
 from codedev.corpus.learned.rows import scattered, shared_out
 from codedev.corpus.stage import Filter, Rule, Stage, rule_filter
 from codedev.kernels import wordlist
 from codedev.kernels.wordlist import WordList
 
-VERSION = 1
+VERSION = 2
 MISSING = "there is no such list; a list has one word or phrase a line"
 LARGEST = 16 << 20  # bytes of a list
 _WORDS, _SCORE = pa.field("q.toxic.words", pa.float32()), pa.field("q.toxic.score", pa.float32())
@@ -47,27 +47,41 @@ def version(config: Toxicity, base: Path = Path()) -> str:
 
 
 def read_list(paths: tuple[str, ...], base: Path = Path()) -> WordList:
-    """The lists as one. Lines are stripped, case is folded; empty lines and those that begin with "#" and a blank are none. Raises
-    InputError for a file that is no list."""
+    """The lists as one. Lines are stripped, case is folded; empty lines and those that are "#" or begin with "#" and a blank are none.
+    Raises InputError for a file that is no list, or holds no word."""
     return _read(tuple(stamp(base / name, MISSING) for name in paths))
 
 
 @functools.lru_cache(maxsize=64)
 def _read(files: tuple[Stamp, ...]) -> WordList:
-    phrases = []
+    phrases: list[str] = []
+    found = wordlist.listed([])
     for path, _, size, _ in files:
         if size > LARGEST:
             raise InputError(f"{path}: {size} bytes; lists of at most {LARGEST} are read")
         try:
             lines = path.read_text("utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: is not UTF-8 text") from None
-        phrases += [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip() and not line.startswith("# ")]
-    folded = pc.utf8_lower(pa.array(phrases, pa.large_string())).to_pylist()
-    try:
-        return wordlist.listed(folded)
-    except ValueError as error:
-        raise InputError(printable(f"{', '.join(str(file.path) for file in files)}: {error}")) from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: is not UTF-8 text (at byte {error.start}); save it as UTF-8") from None
+        except OSError as error:
+            raise unreadable(path, error) from None
+        own = [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip() not in ("", "#") and not line.startswith("# ")]
+        try:
+            found = wordlist.listed(folded(own))
+        except ValueError as error:
+            raise InputError(printable(f"{path}: {error}")) from None
+        if not found.longest:
+            raise InputError(f"{path}: holds no word; a list has one word or phrase a line")
+        phrases += own
+    return found if len(files) == 1 else wordlist.listed(folded(phrases))
+
+
+def folded(phrases: list[str]) -> list[str]:
+    """The phrases as texts have them once their case is folded: as they are written, and as they are written in capitals, whose small
+    letters may be others (STRASSE, ΚΑΚΟΣ with another sigma). Not where there is a Turkish ı: an I is no sign of one."""
+    spelt = [*phrases, *(phrase.upper() for phrase in phrases if "ı" not in phrase)]
+    lower: list[str] = pc.utf8_lower(pa.array(spelt, pa.large_string())).to_pylist()
+    return lower
 
 
 def per_thousand(words: WordList, texts: pa.Array) -> np.ndarray:

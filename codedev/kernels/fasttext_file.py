@@ -2,8 +2,9 @@
 
 The layout is that of fastText 0.2 and later, version 12 (and 11, which lacks quantised supervised subwords): arguments, dictionary with its
 pruned n-gram index, input matrix and output matrix, each dense float32 or product-quantised, the norms quantised apart or not. Files come
-from strangers: every count is held against the bytes that are left before anything is allocated, nothing is unpickled or executed, and a
-damaged file ends in an ModelError that names the place. lid.176.ftz takes 0.1 s.
+from strangers: every count is held against the bytes that are left before anything is allocated, look-up tables are refused where their
+keys were chosen to collide, nothing is unpickled or executed, and a damaged file ends in a ModelError that names the place. lid.176.ftz
+takes 0.1 s.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
 SUPERVISED = 3
 EOS = b"</s>"
 LANES = 16  # the kernel adds floats in blocks of this many; rows are padded with zeros
-MAX_DIM, MAX_LABELS = 1 << 14, 1 << 20
-MAX_FLOATS = 1 << 31  # of a dequantised matrix, 8 GB: a few bytes of codes could ask for any amount
+MAX_DIM, MAX_LABELS, MAX_PRUNED = 1 << 14, 1 << 20, 1 << 24
+MAX_WORDS = 30_000_000  # fastText's own bound
+MAX_FLOATS = 1 << 31  # of a matrix, 8 GB: rows are padded to LANES
+FREE_BYTES, MOST_TIMES = 1 << 30, 64  # of a dequantised matrix: so much, or so many times the file. A few codes could ask for any amount
+MAX_PROBES = 1024  # of a table that is a third full: 50 are met by chance in 10^9 keys
 LARGEST_WEIGHT = 1e9  # beyond it sums of float32 overflow
 _CENTROIDS = 256
+_BLOCK = 1 << 22  # numbers of a matrix that are copied and looked at together
 
 
 class ModelError(ValueError):
@@ -69,7 +74,7 @@ class _Reader:
     """Bytes taken from the front, never past the end."""
 
     def __init__(self, data: bytes, name: str) -> None:
-        self.data, self.name, self.at = memoryview(data), name, 0
+        self.bytes, self.data, self.name, self.at = data, memoryview(data), name, 0
 
     def error(self, what: str) -> ModelError:
         return ModelError(f"{self.name}: {what} (at byte {self.at}); not a fastText model, or damaged: get it again")
@@ -123,7 +128,7 @@ def parse(data: bytes, name: str = "model") -> FastText:
         min_n,
         max_n,
         word_ngrams,
-        _vocabulary(words + entries),
+        _vocabulary(reader, words + entries),
         len(words),
         ngrams,
         eos,
@@ -140,10 +145,11 @@ def _dictionary(reader: _Reader, bucket: int, *, uses_ngrams: bool) -> tuple[lis
     least = 10  # bytes of an entry: an end of string, a count and a type
     if size < 0 or n_words < 0 or n_labels <= 0 or n_words + n_labels != size or size * least > len(reader.data) - reader.at:
         raise reader.error(f"a dictionary of {n_words} words and {n_labels} labels in {size} entries")
-    if n_labels > MAX_LABELS:
-        raise reader.error(f"{n_labels} labels; at most {MAX_LABELS} are read")
-    raw = bytes(reader.data[reader.at :]) if size else b""
-    at, entries, counts = 0, [], []
+    if n_labels > MAX_LABELS or n_words > MAX_WORDS or n_pruned > MAX_PRUNED:
+        raise reader.error(
+            f"{n_words} words, {n_labels} labels and {n_pruned} n-grams; at most {MAX_WORDS}, {MAX_LABELS} and {MAX_PRUNED} are read"
+        )
+    raw, at, entries, counts = reader.bytes, reader.at, [], []
     for number in range(size):
         end = raw.find(b"\0", at)
         if end < 0 or end + 10 > len(raw):
@@ -154,37 +160,41 @@ def _dictionary(reader: _Reader, bucket: int, *, uses_ngrams: bool) -> tuple[lis
         entries.append(raw[at:end])
         counts.append(count)
         at = end + 10
-    reader.at += at
+    reader.at = at
+    if len(set(entries)) < size:
+        raise reader.error("a word or label stands twice in the dictionary")
     if n_pruned < 0:
         rows = n_words + (bucket if uses_ngrams else 0)
         if uses_ngrams and bucket == 0:
             raise reader.error("n-grams without buckets")
-        ngrams = _ngram_table(bucket, False, np.empty((0, 2), np.int32), n_words)
+        ngrams = _ngram_table(reader, bucket, False, np.empty((0, 2), np.int32), n_words)
     else:
         pairs = reader.array(np.int32, 2 * n_pruned, "the pruned index").reshape(-1, 2)
         if len(pairs) and (pairs.min() < 0 or int(pairs[:, 0].max()) >= bucket or int(pairs[:, 1].max()) >= n_pruned):
             raise reader.error("the pruned index points outside the matrix")
         rows = n_words + n_pruned
-        ngrams = _ngram_table(bucket, True, pairs, n_words)
+        ngrams = _ngram_table(reader, bucket, True, pairs, n_words)
     return entries[:n_words], entries[n_words:], np.array(counts[n_words:], np.int64), ngrams, rows
 
 
-def _ngram_table(bucket: int, pruned: bool, pairs: np.ndarray, n_words: int) -> NGrams:
+def _ngram_table(reader: _Reader, bucket: int, pruned: bool, pairs: np.ndarray, n_words: int) -> NGrams:
     size = 1 << max(4, (3 * len(pairs)).bit_length())
     places = np.full(size, -1, np.int64)
     bits = np.zeros(1 << (min(max(bucket, 64), 1 << 24) - 1).bit_length() - 6, np.uint64)
     number_of_bits = 64 * len(bits)
-    for key, row in pairs.tolist():
-        at = key * 0x9E3779B1 % (1 << 32) & size - 1
+    for key, row in (pair for start in range(0, len(pairs), _BLOCK) for pair in pairs[start : start + _BLOCK].tolist()):
+        at = first = key * 0x9E3779B1 % (1 << 32) & size - 1
         while places[at] >= 0 and places[at] >> 32 != key:
             at = at + 1 & size - 1
+            if at - first & size - 1 > MAX_PROBES:
+                raise reader.error("too many keys of the pruned index collide")
         places[at] = key << 32 | row + n_words
         bit = key % number_of_bits
         bits[bit >> 6] |= np.uint64(1 << (bit & 63))
     return NGrams(bucket, pruned, bits, places)
 
 
-def _vocabulary(words: list[bytes]) -> Vocabulary:
+def _vocabulary(reader: _Reader, words: list[bytes]) -> Vocabulary:
     size = 1 << max(4, (3 * len(words)).bit_length())
     blob = np.frombuffer(b"".join(words) or b"\0", np.uint8)
     starts = np.zeros(len(words) + 1, np.int64)
@@ -192,9 +202,11 @@ def _vocabulary(words: list[bytes]) -> Vocabulary:
     slots = np.full(size, -1, np.int32)
     hashes = word_hashes(blob, starts) if words else np.empty(0, np.uint64)
     for number, value in enumerate(hashes.tolist()):
-        at = value & size - 1
+        at = first = value & size - 1
         while slots[at] >= 0:
             at = at + 1 & size - 1
+            if at - first & size - 1 > MAX_PROBES:
+                raise reader.error("too many words of the dictionary collide")
         slots[at] = number
     return Vocabulary(blob, starts, slots)
 
@@ -221,38 +233,46 @@ def _matrix(reader: _Reader, quantised: bool, dim: int, rows: int, what: str) ->
     if height != rows or width != dim:
         raise reader.error(f"{what} is {height} by {width} and should be {rows} by {dim}")
     padded = -(-dim // LANES) * LANES
+    most = max(FREE_BYTES, MOST_TIMES * len(reader.data)) if quantised else 4 * MAX_FLOATS
+    if 4 * height * padded > min(most, 4 * MAX_FLOATS):
+        raise reader.error(f"{what} would take {4 * height * padded} bytes")
+    step = max(_BLOCK // padded, 1)
+    blocks = [slice(at, at + step) for at in range(0, height, step)]
     if not quantised:
         dense = reader.array(np.float32, height * width, what).reshape(height, width)
+        out = np.zeros((height, padded), np.float32)
+        for rows_of in blocks:
+            out[rows_of, :dim] = dense[rows_of]
     else:
         n_codes = reader.numbers("i", what)[0]
         codes = reader.array(np.uint8, n_codes, what)
-        if height * padded > MAX_FLOATS:
-            raise reader.error(f"{what} would take {height * padded * 4} bytes")
-        dense = _dequantise(reader, codes, height, dim, what)
+        out = np.zeros((height, padded), np.float32)
+        _dequantise(reader, codes, out[:, :dim], what)
         if with_norms:
-            norms = reader.array(np.uint8, height, what)
+            norms, lengths = reader.array(np.uint8, height, what), np.empty((height, 1), np.float32)
+            _dequantise(reader, norms, lengths, what)
             with np.errstate(all="ignore"):
-                dense = dense * _dequantise(reader, norms, height, 1, what)
-    if not np.abs(dense).max(initial=0) < LARGEST_WEIGHT:  # NaN is not less either
+                for rows_of in blocks:
+                    out[rows_of] *= lengths[rows_of]
+    if not all(np.abs(out[rows_of]).max(initial=0) < LARGEST_WEIGHT for rows_of in blocks):  # NaN is not less either
         raise reader.error(f"{what} holds numbers that are none")
-    out = np.zeros((height, padded), np.float32)
-    out[:, :dim] = dense
     return out
 
 
-def _dequantise(reader: _Reader, codes: np.ndarray, height: int, dim: int, what: str) -> np.ndarray:
-    """Product quantisation (Jégou et al. 2011): each part of a row is one of 256 centroids."""
+def _dequantise(reader: _Reader, codes: np.ndarray, out: np.ndarray, what: str) -> None:
+    """Fills float32[rows, dim]. Product quantisation (Jégou et al. 2011): each part of a row is one of 256 centroids."""
+    height, dim = out.shape
     width, parts, part, last = reader.numbers("4i", what)
     if width != dim or parts <= 0 or part <= 0 or not 0 < last <= part or (parts - 1) * part + last != dim or len(codes) != height * parts:
         raise reader.error(f"{what} is quantised in {parts} parts of {part}, the last of {last}, with {len(codes)} codes for {height} rows")
     centroids = reader.array(np.float32, dim * _CENTROIDS, what)
     codes = codes.reshape(height, parts)
-    out = np.empty((height, dim), np.float32)
+    step = max(_BLOCK // part, 1)
     for number in range(parts):
         first, size = number * part, last if number == parts - 1 else part
         table = centroids[first * _CENTROIDS : first * _CENTROIDS + size * _CENTROIDS].reshape(_CENTROIDS, size)
-        out[:, first : first + size] = table[codes[:, number]]
-    return out
+        for at in range(0, height, step):
+            out[at : at + step, first : first + size] = table[codes[at : at + step, number]]
 
 
 def _huffman(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ def _steps(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
 
 def sequence(hashes: np.ndarray, kinds: np.ndarray, min_words: int) -> tuple[np.ndarray, np.ndarray, int]:
     """(tokens uint64 with BEGIN and STOP around each line that holds any and rare words UNKNOWN, place of each token in its line, words
-    that UNKNOWN stands for). ValueError where there are no tokens."""
+    that UNKNOWN stands for). ValueError where there are no tokens, or all are rare."""
     ends = kinds == LINE
     line = np.cumsum(ends) - ends  # of each token
     text = ~ends
@@ -91,6 +91,8 @@ def sequence(hashes: np.ndarray, kinds: np.ndarray, min_words: int) -> tuple[np.
         raise ValueError("there are no words in the texts to learn from")
     words, inverse, counts = np.unique(hashes[text], return_inverse=True, return_counts=True)
     rare = counts < min_words
+    if rare.all():
+        raise ValueError(f"no word of the texts to learn from occurs {min_words} times; name more texts, or lower min_words")
     known = np.where(rare[inverse], np.uint64(UNKNOWN), words[inverse])
     line = line[text]
     first = np.flatnonzero(np.r_[True, line[1:] != line[:-1]])

@@ -22,7 +22,7 @@ __all__ = [
     "language_stage", "mixed_stage", "model_hash", "model_path", "stage_with", "tag_of", "thresholds_hash", "version_of",
 ]  # fmt: skip
 
-VERSION = 4
+VERSION = 5
 
 
 def language_stage(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]:

@@ -6,7 +6,6 @@ the full text on 2,000 of 2,000 documents). Scores are probabilities; a text wit
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,15 +29,13 @@ class Identifier(NamedTuple):
     identify: Callable[[pa.Array], tuple[pa.Array, pa.Array]]  # large_string -> tags (string), scores (float32)
 
 
-@functools.lru_cache(maxsize=8)
-@functools.cache
 def identifier_of(model: str = DEFAULT, prefix: int = PREFIX_BYTES) -> Identifier:
     """`ensemble` (the default), `lid.176`, or the path of a fastText model. Raises InputError where a model is missing or damaged."""
     if model == DEFAULT:
         from codedev.corpus.language.ensemble import ensemble_identifier
 
         return ensemble_identifier(prefix)
-    return fasttext_identifier(None if model == PLAIN else Path(model), prefix)
+    return fasttext_identifier(None if model == PLAIN else Path(model), prefix)  # of a model that was read already, a `stat` and its labels
 
 
 def version_of(model: str = DEFAULT, prefix: int = PREFIX_BYTES) -> str:

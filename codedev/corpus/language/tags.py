@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterable
+
+from codedev.corpus.bounds import _LIBRARY
 
 # ISO 639-3 and 639-1 of the languages that have a two-letter code: BCP-47 asks for the shorter one.
 SHORT = dict(
@@ -62,6 +66,7 @@ _USUAL_SCRIPT = {
         "Mymr": "my shn", "Khmr": "km", "Tibt": "bo dz", "Thaa": "dv", "Syrc": "syc aii", "Tfng": "zgh", "Cher": "chr", "Cans": "iu",
     }.items()
 }  # fmt: skip
+_OLD = dict(pair.split(":") for pair in "in:id iw:he ji:yi jw:jv mo:ro".split())  # withdrawn from ISO 639-1
 _LOCALE = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})(?:_.*)?")
 
 
@@ -81,3 +86,23 @@ def with_script(tag: str, script: str) -> str:
     """A tag with its script as subtag, unless it is the one that goes without saying."""
     named = [name for name, tags in _USUAL_SCRIPT.items() if tag in tags]
     return tag if script in (named or ["Latn"]) else f"{tag}-{script}"
+
+
+@functools.lru_cache(maxsize=4096)
+def canonical(tag: str) -> str:
+    """A tag as tags are compared, since documents bring what others wrote: `en-us` for en_US, `sr-latn` for srp_Latn, `de` for ger."""
+    code, dash, rest = tag.lower().replace("_", "-").partition("-")
+    usual = _USUAL_MEMBER.get(code) if code != "als" else None  # lid.176 calls Alemannic so
+    return f"{_LIBRARY.get(code) or SHORT.get(code) or _OLD.get(code) or usual or code}{dash}{rest}"
+
+
+def covers(wanted: str, tag: str) -> bool:
+    """Whether `tag` is `wanted` or a kind of it: `zh-Hant` covers zh-Hant-TW (RFC 4647, basic filtering), `no` covers nb and nn-NO."""
+    wanted, tag = canonical(wanted), canonical(tag)
+    return f"{tag}-".startswith(f"{wanted}-") or tag.partition("-")[0] in MACRO.get(wanted, ())
+
+
+def narrowest_first(tags: Iterable[str]) -> list[str]:
+    """In an order of their own, whatever the recipe's is: first those that most others cover."""
+    known = sorted(tags)
+    return sorted(known, key=lambda tag: -sum(covers(other, tag) for other in known))

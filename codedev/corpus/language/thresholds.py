@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from codedev._run import file_hash
 from codedev.corpus.language.identify import Identifier
+from codedev.corpus.language.tags import canonical
 
 TABLE = Path(__file__).parent.parent / "data" / "language_thresholds.tsv"
 OTHERWISE = 0.5
@@ -40,7 +41,7 @@ def of_tags(tags: pa.Array) -> np.ndarray:
     """float32[rows]: the threshold of each tag's language; a tag with subtags has its language's. One lookup a distinct tag."""
     table = thresholds()
     coded = tags.dictionary_encode()
-    bounds = [table.get(tag) or table.get(tag.split("-")[0]) or OTHERWISE for tag in coded.dictionary.to_pylist()]
+    bounds = [table.get(tag) or table.get(canonical(tag).split("-")[0]) or OTHERWISE for tag in coded.dictionary.to_pylist()]
     numbers = coded.indices.fill_null(len(bounds)).to_numpy(zero_copy_only=False)
     least: np.ndarray = np.array([*bounds, OTHERWISE], np.float32)[numbers]
     return least

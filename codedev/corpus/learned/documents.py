@@ -6,7 +6,8 @@ A Python loop over documents, 5 to 20 µs each: training sees thousands of them,
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from codedev.corpus.learned.config import Examples
 from codedev.corpus.preview import Preview
 from codedev.corpus.recipe import check_source
 
+_BLANK, _UNWANTED = "documents without text", "documents that `where` does not want"
+
 
 class Texts(NamedTuple):
     learnt: list[str]
@@ -27,6 +30,8 @@ class Texts(NamedTuple):
     documents: int  # of both, before they were cut
     held_out_documents: int  # before they were cut
     digest: str  # of their ids and texts: the data's name in the model's JSON
+    repeated: int = 0  # documents that are not counted: their text stood before, or on the other side
+    unread: Mapping[str, int] = {}  # records that became no document: error.<kind>, drop.<reason>
 
 
 def is_held_out(identity: str, share: float) -> bool:
@@ -41,13 +46,18 @@ def gather(examples: Iterable[Examples], base: Path, seed: int, share: float, re
     learnt: list[str] = []
     held_out: list[str] = []
     digest = xxhash.xxh3_128()
-    documents = held_out_documents = 0
+    documents = held_out_documents = repeated = 0
+    unread: Counter[str] = Counter()
     for example in examples:
-        found = 0
-        for identity, text in _drawn(example, base, seed):
+        aside: Counter[str] = Counter()
+        drawn = _drawn(example, base, seed, aside)
+        if not drawn:
+            raise InputError(f"{_shown(example)}: no documents to learn from{_why(aside)}")
+        unread.update({reason: count for reason, count in aside.items() if reason not in (_BLANK, _UNWANTED)})
+        for identity, text in drawn:
             key = xxhash.xxh3_128_digest(text.lower().encode())
-            found += 1
             if key in refused:
+                repeated += 1
                 continue
             refused.add(key)
             digest.update(orjson.dumps([identity, text]))
@@ -56,26 +66,42 @@ def gather(examples: Iterable[Examples], base: Path, seed: int, share: float, re
             part += passages(text, example.cut) if example.cut else [text]
             documents += 1
             held_out_documents += held
-        if not found:
-            raise InputError(f"{_shown(example)}: no documents to learn from")
-    return Texts(learnt, held_out, documents, held_out_documents, digest.hexdigest())
+    return Texts(learnt, held_out, documents, held_out_documents, digest.hexdigest(), repeated, dict(sorted(unread.items())))
 
 
-def _drawn(example: Examples, base: Path, seed: int) -> list[tuple[str, str]]:
-    """(id, text) of `count` documents, those whose ids have the least hashes, by rising hash."""
+def _why(aside: Counter[str]) -> str:
+    """For a message: what the source holds instead."""
+    return f"; it holds {', '.join(f'{count:,} {reason}' for reason, count in aside.most_common(5))}" if aside else ""
+
+
+def _drawn(example: Examples, base: Path, seed: int, aside: Counter[str]) -> list[tuple[str, str]]:
+    """(id, text) of `count` documents, those whose ids have the least hashes, by rising hash. `aside` counts what else the source holds."""
     config = check_source({"name": "examples", **example.source}, _shown(example))
-    rows = (row for row in Preview(config, base).rows() if row["part"] == "documents")
-    wanted = ((row["id"], row["text"]) for row in rows if _is_wanted(row, example.where) and row["text"].strip())
+    wanted = ((row["id"], row["text"]) for row in Preview(config, base).rows() if _is_counted(row, example.where, aside))
     salt = seed.to_bytes(8, "little")
     keyed = ((xxhash.xxh3_64_intdigest(salt + identity.encode()), identity, text) for identity, text in wanted)
     drawn = sorted(keyed) if example.count is None else heapq.nsmallest(example.count, keyed)
     return [(identity, text) for _, identity, text in drawn]
 
 
+def _is_counted(row: dict[str, Any], where: dict[str, tuple[str, ...]], aside: Counter[str]) -> bool:
+    """Whether the row is a document to learn from; else `aside` says what it is."""
+    if row["part"] == "documents":
+        blank = not (row.get("text") or "").strip()
+        reason = _BLANK if blank else "" if _is_wanted(row, where) else _UNWANTED
+    else:
+        failed = row["part"] == "errors"
+        reason = f"error.{row.get('kind')}" if failed else f"drop.{row.get('reason')}"
+    if reason:
+        aside[reason] += 1
+    return not reason
+
+
 def _is_wanted(row: dict[str, Any], where: dict[str, tuple[str, ...]]) -> bool:
     if not where:
         return True
     meta = orjson.loads(row.get("meta") or "{}")
+    meta = meta if isinstance(meta, dict) else {}
     for name, values in where.items():
         value = meta.get(name, row.get(name))
         if (value if isinstance(value, str) else orjson.dumps(value).decode()) not in values:

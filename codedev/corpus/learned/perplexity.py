@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from codedev._errors import InputError
 from codedev._run import atomic_write, canonical_json, content_key
 from codedev.corpus.buffers import text_buffers
-from codedev.corpus.learned.config import Perplexity, PerplexityTraining
+from codedev.corpus.learned.config import MAX_PIECE, Perplexity, PerplexityTraining
 from codedev.corpus.learned.documents import as_array
-from codedev.corpus.learned.files import Stamp, content_hash, stamp
+from codedev.corpus.learned.files import Stamp, content_hash, stamp, unreadable
 from codedev.corpus.learned.rows import covers, narrowest_first, shared_out
 from codedev.corpus.stage import Filter, Rule, Stage, rule_filter, verdict
 from codedev.kernels import ngram, tokens
@@ -31,6 +31,9 @@ VERSION = 1
 MAGIC = b"codedev.ngram/1\n"
 MISSING = "there is no such n-gram model; train one with `codedev corpus quality train RECIPE --out DIR`, whose recipe has `perplexity:`"
 _HEAD = 1 << 20  # bytes that the line of JSON may take
+_BLOCK = 1 << 20  # slots of a table that are looked at together
+MAX_RUN = 1 << 14  # of full slots: 400 are met by chance in a billion. A table made to be full would be searched for hours
+MAX_LOG = 100.0  # of a probability: ours are e^-50 and more
 COLUMNS = pa.schema([pa.field("q.perplexity", pa.float32()), pa.field("q.perplexity.percentile", pa.float32())])
 PERCENTILES = np.arange(101)
 
@@ -58,7 +61,8 @@ def perplexities(model: NGramModel, texts: pa.Array, prefix: int = 0) -> np.ndar
     return ngram.perplexity(model, *text_buffers(pc.utf8_lower(texts)), prefix)
 
 
-def save(path: Path, trained: Trained) -> None:
+def content(trained: Trained) -> bytes:
+    """The bytes of the model's file."""
     model = trained.model
     head = {
         "order": model.order,
@@ -70,10 +74,13 @@ def save(path: Path, trained: Trained) -> None:
     }
     line = MAGIC + canonical_json(head)
     line += b" " * (-(len(line) + 1) % 64) + b"\n"  # the arrays begin at a multiple of 64
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        file.write(line)
-        for array, kind in ((model.marks, "<u4"), (model.chances, "u1"), (model.gammas, "u1")):
-            array.astype(kind, copy=False).tofile(file)
+    arrays = ((model.marks, "<u4"), (model.chances, "u1"), (model.gammas, "u1"))
+    return b"".join([line, *(array.astype(kind, copy=False).tobytes() for array, kind in arrays)])
+
+
+def save(path: Path, trained: Trained) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content(trained))
 
 
 def read(path: Path) -> Trained:
@@ -84,9 +91,15 @@ def read(path: Path) -> Trained:
 @functools.lru_cache(maxsize=64)
 def _read(file: Stamp) -> Trained:
     path = file.path
-    with open(path, "rb") as content:
-        magic, line = content.readline(len(MAGIC)), content.readline(_HEAD)
-        start = content.tell()
+    damaged = InputError(f"{path}: the n-gram model is damaged; train it again")
+    try:
+        with open(path, "rb") as stream:
+            magic, line = stream.readline(len(MAGIC)), stream.readline(_HEAD)
+            start = stream.tell()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if magic != MAGIC and magic.startswith(MAGIC[:-2]):
+        raise InputError(f"{path}: an n-gram model of format {magic.decode('ascii', 'replace').strip()}, which this codedev does not read")
     if magic != MAGIC:
         raise InputError(
             f"{path}: is no n-gram model of codedev; train one with `codedev corpus quality train`, whose recipe has `perplexity:`"
@@ -97,20 +110,45 @@ def _read(file: Stamp) -> Trained:
         scale, percentiles = [float(value) for value in head["scale"]], np.array(head["percentiles"], np.float64)
         unknown = float(head["unknown"])
         whole = [slots, order, piece]
-        sound = all(type(value) is int for value in whole) and slots > 0 and 1 <= order <= ngram.MAX_ORDER and piece >= 0
+        sound = all(type(value) is int for value in whole) and slots > 0 and 1 <= order <= ngram.MAX_ORDER and 0 <= piece <= MAX_PIECE
         sound = sound and len(scale) == 4 and percentiles.shape == PERCENTILES.shape and np.isfinite([*scale, *percentiles, unknown]).all()
+        sound = (
+            sound
+            and bool((np.diff(percentiles) >= -1e-9 * percentiles[1:]).all())
+            and max(abs(value) for value in (*_ends(scale), unknown)) <= MAX_LOG
+        )
     except (ValueError, KeyError, TypeError, OverflowError):
         sound = False
-    if not sound or path.stat().st_size != start + 6 * slots:
-        raise InputError(f"{path}: the n-gram model is damaged; train it again")
-    marks = np.memmap(path, "<u4", "r", start, (slots,))
-    codes = np.memmap(path, np.uint8, "r", start + 4 * slots, (2, slots))
-    if marks.all():  # a table without an empty slot would be searched for ever
-        raise InputError(f"{path}: the n-gram model is damaged; train it again")
+    if not sound or file.size != start + 6 * slots:
+        raise damaged
+    try:
+        marks = np.memmap(path, "<u4", "r", start, (slots,))
+        codes = np.memmap(path, np.uint8, "r", start + 4 * slots, (2, slots))
+    except (OSError, ValueError):  # it became shorter meanwhile
+        raise damaged from None
+    if _longest_run(marks) > min(MAX_RUN, slots - 1):
+        raise damaged
     model = NGramModel(
         order, piece, np.asarray(marks), np.asarray(codes[0]), np.asarray(codes[1]), (scale[0], scale[1], scale[2], scale[3]), unknown
     )
     return Trained(model, percentiles)
+
+
+def _ends(scale: list[float]) -> tuple[float, ...]:
+    """The logarithms that the first and the last step stand for, of chances and of gammas."""
+    return scale[0], scale[0] + 255 * scale[1], scale[2], scale[2] + 255 * scale[3]
+
+
+def _longest_run(marks: np.ndarray) -> int:
+    """Of full slots, round the end; the number of slots where all are full. 1 GB/s."""
+    longest, first, last = 0, -1, -1  # empty slots
+    for at in range(0, len(marks), _BLOCK):
+        empty = np.flatnonzero(marks[at : at + _BLOCK] == 0) + at
+        if len(empty):
+            gaps = np.diff(empty, prepend=last if first >= 0 else empty[0])
+            longest = max(longest, int(gaps.max()) - 1)
+            first, last = first if first >= 0 else int(empty[0]), int(empty[-1])
+    return max(longest, first + len(marks) - last - 1) if first >= 0 else len(marks)
 
 
 def perplexity_columns(config: Perplexity) -> pa.Schema:
@@ -135,7 +173,7 @@ def perplexity_stage(config: Perplexity, base: Path = Path()) -> Stage:
         for tag, mine in shared_out(batch, models):
             trained = models[tag]
             value = perplexities(trained.model, batch.column("text").filter(pa.array(mine)), config.prefix_bytes)
-            found[0, mine] = value
+            found[0, mine] = np.minimum(value, np.finfo(np.float32).max)
             found[1, mine] = np.interp(value, trained.percentiles, PERCENTILES)
         added = [pa.array(row, mask=np.isnan(row)) for row in found]
         schema = pa.schema([*batch.schema, *COLUMNS], metadata=batch.schema.metadata)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from codedev.corpus.document import PROSE_KINDS
 from codedev.corpus.language import is_among
+from codedev.corpus.language import tags as language_tags
 from codedev.corpus.learned.config import EVERY
 
 
@@ -17,7 +18,7 @@ def judged(batch: pa.RecordBatch, languages: tuple[str, ...] | None) -> pa.Array
     """bool[rows], never null: prose, of one of the languages where some are named."""
     prose = pc.is_in(batch.column("kind").cast(pa.string()), pa.array(sorted(PROSE_KINDS)))
     if languages is not None:
-        prose = pc.and_(prose, pc.fill_null(is_among(batch.column("lang").cast(pa.string()), languages), False))
+        prose = pc.and_(prose, is_among(batch.column("lang").cast(pa.string()), languages))
     return pc.and_(pc.fill_null(prose, False), pc.is_valid(batch.column("text")))
 
 
@@ -33,15 +34,13 @@ def shared_out(batch: pa.RecordBatch, tags: Iterable[str]) -> Iterator[tuple[str
 
 
 def narrowest_first(tags: Iterable[str]) -> list[str]:
-    """In an order of their own, whatever the recipe's is: first those that most others cover, `all` last."""
-    known = sorted(tags)
-    covered = {tag: sum(is_among(pa.array([tag]), [other])[0].as_py() for other in known) for tag in known}
-    return sorted(known, key=lambda tag: (tag == EVERY, -covered[tag]))
+    """As the languages' own, `all` last."""
+    return sorted(language_tags.narrowest_first(tags), key=lambda tag: tag == EVERY)
 
 
 def covers(tag: str, batch: pa.RecordBatch) -> np.ndarray:
     """bool[rows]: whether a document's language is `tag` or a kind of it."""
-    return np.asarray(pc.fill_null(is_among(batch.column("lang").cast(pa.string()), [tag]), False))
+    return np.asarray(is_among(batch.column("lang").cast(pa.string()), [tag]))
 
 
 def scattered(scores: np.ndarray, chosen: pa.Array) -> pa.Array:

@@ -123,7 +123,7 @@ def scoring(quality: Quality) -> Stage:
             if quality.c4.rewrite:
                 batch = batch.set_column(batch.schema.get_field_index("text"), "text", text)
                 if (at := batch.schema.get_field_index("q.pii.spans")) >= 0:
-                    moved = moved_spans(batch.column(at), before, text)
+                    moved = moved_spans(batch.column(at), before, text, citations=quality.c4.citations)
                     batch = batch.set_column(at, batch.schema.field(at), moved)
                 segmented = None
         buffers = text_buffers(text)

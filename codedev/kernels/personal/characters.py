@@ -38,7 +38,7 @@ def begins(data: Any, low: int, at: int) -> Any:
     if is_word(before):
         return False
     if before in (45, 46, 44) and at - 1 > low:  # - . ,
-        return not is_word(data[at - 2])
+        return not is_word(data[at - 2]) and not (before == 46 and is_digit(data[at]) and data[at - 2] != 46)  # -.002.046, a drawing's
     return True
 
 
@@ -79,6 +79,11 @@ def told_before(data: Any, low: int, at: int, reach: int, words: Any, bounds: An
             while i < size and lower(data[start + i]) == words[begin + i]:
                 i += 1
             if i == size and (start + size >= at or not is_letter(words[begin]) or not is_letter(data[start + size])):
+                if data[start] <= 90 and start > low and data[start - 1] == 60 and start + size < at and data[start + size] == 62:
+                    continue  # <PHONE>, a mask
+                for i in range(start + size, at - 1):
+                    if data[i] == 44 and (data[i - 1] == 34 or data[i + 1] == 34):  # another field: "office","id":"14030671"
+                        return False
                 return True
     return False
 

@@ -65,6 +65,13 @@ def find(data: np.ndarray, offsets: np.ndarray, types: Collection[str] = TYPES) 
     return np.concatenate(found) if found else np.empty((0, 4), np.int64)
 
 
+def found_in(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, type) of what one text holds, in UTF-8 bytes."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    spans = find(data, np.array([0, len(data)])) if len(data) else np.empty((0, 4), np.int64)
+    return [(start, end, TYPES[kind]) for _, start, end, kind in spans.tolist()]
+
+
 _U8, _I64, _U64 = numba.uint8[::1], numba.int64[::1], numba.uint64[::1]
 
 
@@ -91,7 +98,7 @@ def _find(
     while row < len(offsets) - 1:
         low, high = offsets[row], offsets[row + 1]
         at = max(at, low)
-        clear = at  # what lies before belongs to a find, of this call or the one before
+        clear = at  # what lies before belongs to a find, of this call or the one before: masked, nothing of a word would stand there
         if users and at == low and high > low and is_letter(data[low]):
             start, end = network.header_name(data, low, high, low, headers, header_bounds)
             if end > start:
@@ -109,7 +116,7 @@ def _find(
             start = end = at
             what = EMAIL
             if kind == _LETTER:
-                if at > low and is_word(data[at - 1]):
+                if at > clear and is_word(data[at - 1]):
                     at += 1
                     continue
                 # Most words are letters alone: nothing but a prefix begins with one, and where there is none the next byte is behind it.
@@ -125,19 +132,19 @@ def _find(
                     what = SECRET
                 if end == start and (seen & _DIGIT or (stop - at == 2 and stop + 1 < high and is_digit(data[stop + 1]))):
                     if ibans and at + 2 < high and is_letter(data[at + 1]) and is_digit(data[at + 2]):
-                        start, end = numbers.iban(data, low, high, at, lengths)
+                        start, end = numbers.iban(data, clear, high, at, lengths)
                         what = IBAN
-                    if ids and end == start and begins(data, low, at):
+                    if ids and end == start and begins(data, clear, at):
                         start, end = identity.of_letters(data, low, high, at)
                         what = NATIONAL_ID
                 if end == start and users and (data[at] | 32) == 117:
-                    start, end = network.reddit_user(data, low, high, at)
+                    start, end = network.reddit_user(data, clear, high, at)
                     what = USERNAME
                 if end == start:
                     at = stop
                     continue
             elif kind == _DIGIT:
-                if at > low and is_word(data[at - 1]):
+                if at > clear and is_word(data[at - 1]):
                     at += 1
                     continue
                 if ips:
@@ -148,17 +155,17 @@ def _find(
                 if end == start and (cards or ids or phones):
                     groups = numbers.read_groups(data, high, at, digits, ends_of, counts, separators)
                     if groups and counts[groups - 1] >= 7:
-                        if cards and begins(data, low, at):
-                            start, end = numbers.card(data, low, high, at, groups, digits, ends_of, counts, separators)
+                        if cards and begins(data, clear, at):
+                            start, end = numbers.card(data, clear, high, at, groups, digits, ends_of, counts, separators)
                             what = CARD
                         if ids and end == start:
                             start, end = identity.of_digits(
-                                data, low, high, at, groups, digits, ends_of, counts, separators, id_words, id_bounds
+                                data, low, clear, high, at, groups, digits, ends_of, counts, separators, id_words, id_bounds
                             )
                             what = NATIONAL_ID
                         if phones and end == start:
                             start, end = numbers.phone(
-                                data, low, high, at, groups, digits, ends_of, counts, separators, phone_words, phone_bounds
+                                data, low, clear, high, at, groups, digits, ends_of, counts, separators, phone_words, phone_bounds
                             )
                             what = PHONE
                 if end == start:
@@ -182,7 +189,8 @@ def _find(
             elif users and at + 1 < high and is_letter(data[at + 1]):
                 start, end = network.header_name(data, low, high, at + 1, headers, header_bounds)
                 what = USERNAME
-            if end == start or start < clear:
+            start = max(start, clear)  # of what begins inside the find before, the rest; of an address without its name, nothing
+            if end <= start or (kind == _AT and start == at):
                 at += 1
                 continue
             room[n, 0], room[n, 1], room[n, 2], room[n, 3] = row, start - low, end - low, what

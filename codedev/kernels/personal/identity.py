@@ -57,11 +57,12 @@ def _number(digits: Any, first: int, last: int) -> int:
 
 @numba.njit()
 def of_digits(
-    data: Any, low: int, high: int, at: int, groups: int, digits: Any, ends_of: Any, counts: Any, separators: Any, words: Any, bounds: Any
-) -> Any:
+    data: Any, low: int, clear: int, high: int, at: int, groups: int, digits: Any, ends_of: Any, counts: Any, separators: Any, words: Any,
+    bounds: Any,
+) -> Any:  # fmt: skip
     """(start, end) of the identity number whose first digit is at `at`."""
     none = (at, at)
-    if not begins(data, low, at) or (at > low and data[at - 1] in (47, 61, 37, 36)):  # in an address, a query, money
+    if not begins(data, clear, at) or (at > clear and data[at - 1] in (47, 61, 37, 36)):  # in an address, a query, money
         return none
     for last in range(min(groups, 6) - 1, -1, -1):
         total, end = counts[last], ends_of[last]

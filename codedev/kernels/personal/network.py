@@ -161,13 +161,32 @@ def ipv4(data: Any, low: int, high: int, at: int) -> Any:
             if end >= high or data[end] != 46:
                 return none
             end += 1
-    if end < high and (is_word(data[end]) or (data[end] in (46, 45) and end + 1 < high and is_word(data[end + 1]))):
+    if end < high and (
+        is_word(data[end]) or (data[end] in (46, 45) and end + 1 < high and (is_word(data[end + 1]) or data[end + 1] == 46))
+    ):
         return none
+    if at - 2 >= low and data[at - 1] == 32 and is_digit(data[at - 2]) and _is_decimal(data, high, end):
+        return none  # a drawing's figures, run together
     if greatest < 10 or not _is_global_v4(first, second, third):
         return none
     if _is_version(data, low, at):
         return none
     return (at, end)
+
+
+@numba.njit()
+def _is_decimal(data: Any, high: int, end: int) -> Any:
+    """Whether a blank at `end` and a decimal fraction follow, whose digits end at no second point."""
+    at, dots = end + 1, 0
+    if at >= high or data[end] != 32:
+        return False
+    if at + 2 < high and data[at] == 48 and data[at + 1] == 32:  # a zero between
+        at += 2
+    at += data[at] == 45
+    while at < high and at - end < 12 and (is_digit(data[at]) or data[at] == 46):
+        dots += data[at] == 46
+        at += 1
+    return dots == 1
 
 
 @numba.njit()
@@ -294,6 +313,11 @@ def header_name(data: Any, low: int, high: int, at: int, words: Any, bounds: Any
         while end < high and end - start < 200 and data[end] not in (60, 10, 64):  # < line end @
             end += 1
         if end >= high or data[end] != 60:
+            return (at, at)
+        sign = end + 1  # List<String> is no address
+        while sign < high and sign - end < 255 and data[sign] not in (64, 62, 10):
+            sign += 1
+        if sign >= high or data[sign] != 64:
             return (at, at)
         while end > start and data[end - 1] in (32, 9, 34):
             end -= 1

@@ -135,7 +135,7 @@ def card(data: Any, low: int, high: int, at: int, groups: int, digits: Any, ends
         used = group + 1
     for group in range(used - 1, -1, -1):
         first = counts[0]
-        if group > 0 and (first < 3 or first > 6):
+        if group > 0 and (first < 4 or first > 6 or group > 4):  # more and shorter groups are a drawing's figures
             continue
         after = data[ends_of[group]] if ends_of[group] < high else 0
         if _is_card(digits, counts[group]) and ends(data, high, ends_of[group]) and after != 42 and after != 94:  # a factor: * ^
@@ -180,23 +180,24 @@ def iban(data: Any, low: int, high: int, at: int, lengths: Any) -> Any:
 
 @numba.njit()
 def phone(
-    data: Any, low: int, high: int, at: int, groups: int, digits: Any, ends_of: Any, counts: Any, separators: Any, words: Any, bounds: Any
-) -> Any:
+    data: Any, low: int, clear: int, high: int, at: int, groups: int, digits: Any, ends_of: Any, counts: Any, separators: Any, words: Any,
+    bounds: Any,
+) -> Any:  # fmt: skip
     """(start, end) of the telephone number whose first digit is at `at`, with its "+", its parenthesis and its extension."""
     none = (at, at)
     start = at
     opened = plus = False
-    if start > low and data[start - 1] == 40:
+    if start > clear and data[start - 1] == 40:
         opened = True
         start -= 1
-    if start > low and data[start - 1] == 43:
+    if start > clear and data[start - 1] == 43:
         plus = True
         start -= 1
-        if start > low and data[start - 1] == 40:
+        if start > clear and data[start - 1] == 40:
             start -= 1
             opened = True
-    if not begins(data, low, start) or (
-        start > low and data[start - 1] in (47, 61, 35, 37, 36, 40, 58) and not plus and data[start - 1] != 58
+    if not begins(data, clear, start) or (
+        start > clear and data[start - 1] in (47, 61, 63, 35, 37, 36, 40, 58) and not plus and data[start - 1] != 58
     ):
         return none
     for last in range(groups - 1, -1, -1):
@@ -205,7 +206,7 @@ def phone(
             start, opened = at, False  # the parenthesis is the sentence's
         if total < 7 or total > 17 or not _may_end(data, high, ends_of[last]):
             continue
-        if _is_phone(data, low, high, start, last, total, plus, opened, digits, ends_of, counts, separators, words, bounds):
+        if _is_phone(data, low, clear, high, start, last, total, plus, opened, digits, ends_of, counts, separators, words, bounds):
             return (start, _extension(data, high, ends_of[last]))
     return none
 
@@ -239,8 +240,8 @@ def _extension(data: Any, high: int, end: int) -> int:
 
 @numba.njit()
 def _is_phone(
-    data: Any, low: int, high: int, start: int, last: int, total: int, plus: bool, opened: bool, digits: Any, ends_of: Any, counts: Any,
-    separators: Any, words: Any, bounds: Any,
+    data: Any, low: int, clear: int, high: int, start: int, last: int, total: int, plus: bool, opened: bool, digits: Any, ends_of: Any,
+    counts: Any, separators: Any, words: Any, bounds: Any,
 ) -> Any:  # fmt: skip
     groups = last + 1
     kinds = singles = 0  # bits of the separators in use; groups of one digit
@@ -255,8 +256,10 @@ def _is_phone(
         return False
     if plus:
         return digits[0] != 0 and 8 <= total <= 15
-    if total >= 10 and digits[0] == 0 and digits[1] == 0 and digits[2] != 0 and groups >= 2:
-        return True
+    if total >= 10 and digits[0] == 0 and digits[1] == 0 and digits[2] != 0 and groups >= 2 and counts[0] > 1:  # not 0 0 1024 1024
+        zone = digits[2] * 10 + digits[3]
+        national = counts[0] <= 5 and digits[counts[0]] == 0 and separators[1] == BLANK  # code points: 0041 0301 0327
+        return zone not in (28, 83, 89) and not national  # zones of no country
     if total > 15:
         return False
     first = counts[0]
@@ -270,9 +273,10 @@ def _is_phone(
     if opened and separators[1] == PARENTHESIS and 7 <= total <= 11 and (groups >= 3 or (groups == 2 and first == 3 and total == 10)):
         return first <= 5 and not (first == 4 and 15 <= digits[0] * 10 + digits[1] <= 20)  # a year
     end = ends_of[last]
-    if (start - 1 > low and data[start - 1] == 32 and is_digit(data[start - 2])) or (
-        end + 1 < high and data[end] == 32 and is_digit(data[end + 1])
-    ):
+    behind = end
+    while behind < high and behind - end < 16 and data[behind] == 32:
+        behind += 1
+    if (start - 1 > clear and data[start - 1] == 32 and is_digit(data[start - 2])) or (end < behind < high and is_digit(data[behind])):
         return False  # one number of several in a row
     # A trunk zero, and groups that no date and no decimal has.
     if (
@@ -291,7 +295,10 @@ def _is_phone(
                 return True
     if _is_date(digits, counts, groups) and kinds != (1 << BLANK):
         return False
-    return told_before(data, low, start, 24, words, bounds) or told_before(data, end, min(high, end + 12), 12, words, bounds)
+    if told_before(data, low, start, 24, words, bounds):
+        return True
+    after = data[end] if end < high else 34  # a quote ends an attribute: id="1646226747" type="text"
+    return after not in (34, 39, 60, 62, 92) and told_before(data, end, min(high, end + 12), 12, words, bounds)
 
 
 @numba.njit()

@@ -159,7 +159,9 @@ def pem(data: Any, low: int, high: int, at: int) -> Any:
     if not _stands(data, high, line, b"-----") or line - 11 < at or not _stands(data, high, line - 11, b"PRIVATE KEY"):
         return none
     start = line + 5
+    drawn = 0  # characters of base64: a placeholder has few
     for end in range(start, min(high, start + 16384)):
+        drawn += is_word(data[end]) or data[end] in (43, 47)
         if data[end] == 45 and _stands(data, high, end, b"-----BEGIN "):
             return none
         if data[end] == 45 and _stands(data, high, end, b"-----END "):
@@ -167,7 +169,7 @@ def pem(data: Any, low: int, high: int, at: int) -> Any:
                 start += 1
             while end > start and data[end - 1] in (10, 13, 32):
                 end -= 1
-            return (start, end)
+            return (start, end) if drawn >= 40 else none
     return none
 
 
@@ -236,5 +238,16 @@ def _names_secret(data: Any, low: int, at: int, words: Any, bounds: Any) -> Any:
             i -= 1
             j -= 1
         if i < bounds[word]:
-            return True
+            if j >= low and data[j] in (95, 45):
+                j -= 1
+            return not (j - 5 >= low and _is_public(data, j - 5))
     return False
+
+
+@numba.njit()
+def _is_public(data: Any, start: int) -> Any:
+    """Whether "public" stands there: such a key is everybody's."""
+    for i in range(6):
+        if lower(data[start + i]) != (112, 117, 98, 108, 105, 99)[i]:
+            return False
+    return True
