@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+from codedev.corpus.buffers import text_buffers
 from codedev.kernels.bpe_train import Merges, learn
 from codedev.kernels.pretokens import SHAPES
 from codedev.kernels.word_counts import Kept, WordCounts, Words
 from codedev.tokenize.bpe import count_texts, learn_bpe, learn_words
-from codedev.tokenize.engine import byte_characters
+from codedev.tokenize.engine import byte_characters, encode, load_engine
 from codedev.tokenize.shapes import REGEXES
 
 ROOT = Path(__file__).parent.parent
@@ -424,3 +425,26 @@ def test_real_texts_equal_the_library(data_dir: Path) -> None:
 @pytest.mark.slow
 def test_more_real_texts_equal_the_library(data_dir: Path) -> None:
     check_real_texts(real_texts(data_dir, 30_000_000), 32000)
+
+
+def test_every_number_of_three_digits_is_a_token(tmp_path: Path) -> None:
+    """By our engine and by the library, whatever the texts hold."""
+    texts = [f"in {year} there were {year * 7 % 1000} of 10 and 007 x1y22z333" * 3 for year in range(300)]
+    shape = SHAPES["u7"]
+    found = learn_bpe([pa.array(texts, pa.large_string())], shape, 1700, numbers=True)
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(found.tokens)}, merges=found.merges))
+    pattern = next(regex for regex, name in REGEXES.items() if name == "u7")
+    steps = [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    engine = load_engine(path)
+    numbers = [f"{n:0{width}d}" for width in (1, 2, 3) for n in range(10**width)]
+    ids, starts = encode(engine, *text_buffers(pa.array(numbers, pa.large_string())))
+    assert np.array_equal(np.diff(starts), np.ones(len(numbers)))
+    assert [tokenizer.id_to_token(number) for number in ids.tolist()] == numbers
+    long = ["1234567", "x1234567890", "00000", *texts[:20]]
+    ids, starts = encode(engine, *text_buffers(pa.array(long, pa.large_string())))
+    for i, text in enumerate(long):
+        assert ids[starts[i] : starts[i + 1]].tolist() == tokenizer.encode(text, add_special_tokens=False).ids
+    assert len(set(found.tokens)) == len(found.tokens)

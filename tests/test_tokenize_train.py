@@ -161,7 +161,7 @@ def test_loads_in_transformers(corpus: Path, trained: dict[str, Vocabulary]) -> 
 def test_small_corpus_gives_a_smaller_vocabulary(tmp_path: Path) -> None:
     folder = write_corpus(tmp_path / "corpus", [document(0, "abc abc abc")])
     result = train_tokenizer(folder, tmp_path / "t", vocab_size=65536)
-    assert result["vocab_size"] < 600
+    assert result["vocab_size"] < 1700  # bytes, numbers, residues, special tokens
     assert result["vocab_size_asked"] == 65536
 
 

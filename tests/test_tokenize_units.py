@@ -167,7 +167,7 @@ def test_residues_are_ids_of_their_own(home: Path, vocabulary: Vocabulary, tmp_p
         assert names[-2:] == [f"<|{molecule}_end|>", "<|endoftext|>"]
         assert len(names) == len(text) + 4
         alphabet = residues.MOLECULES[molecule]
-        assert names[2:-2] == [f"<|{alphabet} {letter}|>" for letter in text]
+        assert names[2:-2] == [f"{letter} {alphabet}" for letter in text]
         assert tokenizer.decode(by_text[text], skip_special_tokens=True) == text
     assert manifest["made"]["sequences"] == 3
     article = by_text["A protein, Ala."]

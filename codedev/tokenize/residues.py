@@ -1,9 +1,9 @@
 """Residues of proteins, DNA and RNA: one token each, of ids that no other text gives.
 
-A vocabulary with residues has a token for every letter below, named "<|protein A|>" or "<|nucleotide A|>". No merge makes these tokens,
-and a blank has no place in the byte-level alphabet, so text never gives them: alanine and the article `A` do not share an id. Any other
-byte of a sequence is the token of that byte. Each stands for one byte: decoding gives the exact text. tokenizer.json's decoder puts the
-letter in the place of the name, so the libraries decode them too.
+A vocabulary with residues has a token for every letter below, named "A protein" or "A nucleotide". No merge makes these tokens, and a
+blank has no place in the byte-level alphabet, so text never gives them: alanine and the article `A` do not share an id. Any other byte of
+a sequence is the token of that byte. Each stands for one byte: decoding gives the exact text. tokenizer.json's decoder takes the word off,
+so the libraries decode them too.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ PROTEIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZ*-"
 # Cornish-Bowden 1985: the bases, their ambiguity codes, a gap; the bases again in lower case, which marks repeats.
 NUCLEOTIDE = "ACGTURYSWKMBDHVN-acgtun"
 ALPHABETS = {"protein": PROTEIN, "nucleotide": NUCLEOTIDE}
+NAMED = rf"(?<=^.) (?:{'|'.join(ALPHABETS)})$"  # what a decoder takes off the names; no other token holds a blank
 MOLECULES = {"protein": "protein", "dna": "nucleotide", "rna": "nucleotide"}  # what a document's `meta.molecule` may say
 
 
 def names() -> dict[str, str]:
     """Name of the token -> the letter it stands for, in the order of their ids."""
-    return {f"<|{alphabet} {letter}|>": letter for alphabet, letters in ALPHABETS.items() for letter in letters}
+    return {_name(alphabet, letter): letter for alphabet, letters in ALPHABETS.items() for letter in letters}
 
 
 def ids(vocab: Mapping[str, int]) -> dict[str, int]:
@@ -39,6 +40,10 @@ def tables(vocab: Mapping[str, int], byte_ids: np.ndarray) -> dict[str, np.ndarr
     for molecule, alphabet in MOLECULES.items():
         table = byte_ids.astype(np.uint32)
         for letter in ALPHABETS[alphabet]:
-            table[ord(letter)] = vocab[f"<|{alphabet} {letter}|>"]
+            table[ord(letter)] = vocab[_name(alphabet, letter)]
         found[molecule] = table
     return found
+
+
+def _name(alphabet: str, letter: str) -> str:
+    return f"{letter} {alphabet}"

@@ -31,6 +31,8 @@ from codedev.tokenize.vocabulary import encode_plain, load_vocabulary, tables_fi
 FORMAT = "codedev.tokenizer/1"
 SAMPLE_BYTES = 1_000_000_000
 MEASURE_BYTES = 4_000_000  # of the sample: what bytes per token is measured on
+IN_THREES = ("u7", "u7-aligned", "cl100k", "llama3")  # presets that give digits in pieces of up to three
+NUMBERS_FROM = 16_384  # tokens of a vocabulary that has room for all of these pieces: 1,100
 MIN_FREQUENCY = 2  # a pair seen once teaches nothing
 _SAMPLE, _MEASURE = 0x73616D706C65, 0x6D656173757265
 
@@ -73,7 +75,8 @@ def train_tokenizer(
     sample = _Sample(source, sample_bytes, weights or {}, seed)
     shape = shape_of(PATTERNS[preset])
     assert shape is not None  # the presets are among the shapes
-    learned = learn_bpe(sample.texts(progress), shape, vocab_size - reserved, min_frequency=MIN_FREQUENCY)
+    numbers = preset in IN_THREES and vocab_size >= NUMBERS_FROM
+    learned = learn_bpe(sample.texts(progress), shape, vocab_size - reserved, min_frequency=MIN_FREQUENCY, numbers=numbers)
     if sample.bytes == 0:
         raise InputError(
             f"{corpus}: the sample of {sample_bytes} bytes holds no text. Raise --sample-bytes, or look at `codedev corpus report`"
@@ -97,6 +100,7 @@ def train_tokenizer(
         "vocab_size_asked": vocab_size,
         "preset": preset,
         "regex": PATTERNS[preset],
+        "numbers": "every one of up to three digits" if numbers else "learned",
         "special": {token: tokenizer.token_to_id(token) for token in special_names(special_slots)},
         "seed": seed,
         "corpus": {"manifest_hash": source.manifest_hash},
@@ -179,8 +183,7 @@ def _assemble(learned: Learned, pattern: str, special_slots: int) -> Tokenizer:
     vocab = {token: number for number, token in enumerate([*learned.tokens, *residues.names()])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=learned.merges))
     tokenizer.pre_tokenizer = _split(pattern)
-    letters = [decoders.Replace(name, letter) for name, letter in residues.names().items()]
-    tokenizer.decoder = decoders.Sequence([*letters, decoders.ByteLevel()])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(Regex(residues.NAMED), ""), decoders.ByteLevel()])
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special_names(special_slots)])
     return tokenizer
 

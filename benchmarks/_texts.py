@@ -1,0 +1,78 @@
+"""Real texts below .data by kind, for tokenizers: source code, LaTeX, English prose, Chinese, and a hundred languages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import xxhash
+
+_CODE = {"py", "js", "ts", "rb", "scala", "c", "h", "cc", "cpp", "rs", "go", "java", "php", "ml", "hs", "ex", "pl", "R", "lua", "sh"}
+_OF_LANGUAGE = 6_000_000  # bytes of code of one language
+_PIECE = 8192  # characters of a document that is cut: bibles, poems
+_HELD = 0.1  # of the documents, by a hash of their place
+
+
+def documents(data: Path) -> Iterator[tuple[str, str, str]]:
+    """(kind, place, text) in a fixed order. Files that are no UTF-8 are passed over."""
+    yield from _code(data / "code")
+    yield from (("latex", place, text) for place, text in _files(data / "science", "*.tex"))
+    for place, text in _files(data / "books", "*.txt"):
+        chinese = len(re.findall(r"[一-鿿]", text[:4000])) > 400
+        yield from _pieces("chinese" if chinese else "prose", place, text)
+    for place, text in _files(data / "books", "*.xhtml"):
+        yield from _pieces("prose", place, re.sub(r"<[^>]*>", "", text))
+    for place, text in (*_files(data / "books/chinese-poetry__chinese-poetry", "*.json"), *_files(data / "instruction", "*chinese*/**/*.json")):
+        strings = "\n".join(re.findall(r'"([^"]*[一-鿿][^"]*)"', text.encode().decode("utf-8")))
+        yield from _pieces("chinese", place, strings)
+    for place, text in _files(data / "multilingual/christos-c__bible-corpus", "*.xml"):
+        yield from _pieces("multilingual", place, re.sub(r"\s*\n\s*", "\n", re.sub(r"<[^>]*>", "", text)))
+    for folder in ("pemistahl__lingua-py", "facebookresearch__LASER", "nltk__nltk_data"):
+        for place, text in _files(data / "multilingual" / folder, "*.txt"):
+            yield from _pieces("multilingual", place, text)
+
+
+def split(data: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """(texts to learn from, texts held out) by kind; no text stands in both."""
+    learn: dict[str, list[str]] = {}
+    held: dict[str, list[str]] = {}
+    seen: set[int] = set()
+    for kind, place, text in documents(data):
+        same = _hash(text)
+        if text.strip() and same not in seen:
+            seen.add(same)
+            into = held if _hash(place) < _HELD * 2**64 else learn
+            into.setdefault(kind, []).append(text)
+    return learn, held
+
+
+def _hash(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode())
+
+
+def _code(folder: Path) -> Iterator[tuple[str, str, str]]:
+    left = dict.fromkeys(_CODE, _OF_LANGUAGE)
+    found = [path for path in folder.rglob("*") if path.suffix[1:] in _CODE and path.is_file()]
+    for path in sorted(found, key=lambda path: _hash(str(path.relative_to(folder)))):
+        size = path.stat().st_size
+        if 0 < size <= min(1_000_000, left[path.suffix[1:]]):
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+            left[path.suffix[1:]] -= size
+            yield "code", str(path.relative_to(folder)), text
+
+
+def _files(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.rglob(pattern)):
+        try:
+            yield str(path.relative_to(folder)), path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue
+
+
+def _pieces(kind: str, place: str, text: str) -> Iterator[tuple[str, str, str]]:
+    for begin in range(0, len(text), _PIECE):
+        yield kind, f"{place}:{begin}", text[begin : begin + _PIECE]
