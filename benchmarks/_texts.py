@@ -23,7 +23,10 @@ def documents(data: Path) -> Iterator[tuple[str, str, str]]:
         yield from _pieces("chinese" if chinese else "prose", place, text)
     for place, text in _files(data / "books", "*.xhtml"):
         yield from _pieces("prose", place, re.sub(r"<[^>]*>", "", text))
-    for place, text in (*_files(data / "books/chinese-poetry__chinese-poetry", "*.json"), *_files(data / "instruction", "*chinese*/**/*.json")):
+    for place, text in (
+        *_files(data / "books/chinese-poetry__chinese-poetry", "*.json"),
+        *_files(data / "instruction", "*chinese*/**/*.json"),
+    ):
         strings = "\n".join(re.findall(r'"([^"]*[一-鿿][^"]*)"', text.encode().decode("utf-8")))
         yield from _pieces("chinese", place, strings)
     for place, text in _files(data / "multilingual/christos-c__bible-corpus", "*.xml"):

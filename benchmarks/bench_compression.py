@@ -19,15 +19,19 @@ from _texts import split
 from rich.console import Console
 from rich.table import Table
 
+from codedev.corpus.buffers import text_buffers
 from codedev.kernels.pretokens import SHAPES
 from codedev.tokenize import shapes
 from codedev.tokenize.bpe import learn_bpe
 from codedev.tokenize.engine import encode, load_engine, load_ranks
 from codedev.tokenize.presets import PATTERNS
 from codedev.tokenize.train import _assemble
-from codedev.corpus.buffers import text_buffers
 
-RETRAINED = {**{name: PATTERNS[name] for name in ("u7", "u7-aligned", "gpt2", "cl100k", "qwen")}, "o200k": shapes.O200K, "tekken": shapes.TEKKEN}
+RETRAINED = {
+    **{name: PATTERNS[name] for name in ("u7", "u7-aligned", "gpt2", "cl100k", "qwen")},
+    "o200k": shapes.O200K,
+    "tekken": shapes.TEKKEN,
+}
 RANKS = {"cl100k": "cl100k_base", "o200k": "o200k_base", "gpt2": "r50k_base"}
 KINDS = ("code", "latex", "prose", "chinese", "multilingual")
 SPECIAL_SLOTS = 256

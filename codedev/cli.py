@@ -109,7 +109,8 @@ def doctor(warm: bool, as_json: bool) -> None:
 
 for group, commands in (
     (corpus.corpus, (dedup.corpus_dedup, learn.corpus_langid, learn.corpus_quality, pages.corpus_extract, pages.corpus_learn_extractor)),
-    (cli, (corpus.corpus, tokens.tokenizer, tokens.tokenize_command, tokens.trace, models.train_command, models.generate)),
+    (cli, (corpus.corpus, tokens.tokenizer, tokens.tokenize_command, tokens.trace, tokens.export_command)),
+    (cli, (models.train_command, models.generate)),
 ):
     for command in commands:
         group.add_command(command)

@@ -11,7 +11,7 @@ from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, Bytes, print_
 
 @click.group()
 def tokenizer() -> None:
-    """Train tokenizers."""
+    """Train and compare tokenizers."""
 
 
 @tokenizer.command("train")
@@ -190,3 +190,35 @@ def trace(shards: Path, row: int, token: int | None, corpus_directory: Path | No
         print_json(result)
     else:
         show(result)
+
+
+@click.command("export")
+@click.argument("shards", type=PATH)
+@click.option("--to", required=True, type=click.Choice(["hf", "megatron", "mds", "npy"]), help="The format: see docs/formats.md.")
+@click.option("--out", type=PATH, required=True, help="The directory; an earlier export in it is replaced.")
+@click.option("--labels", is_flag=True, help="hf: a column of targets too, -100 where no loss is.")
+@click.option("--flat", is_flag=True, help="npy: tokens alone, one after another without padding (train.bin, val.bin).")
+@JSON
+@QUIET
+def export_command(shards: Path, to: str, out: Path, labels: bool, flat: bool, as_json: bool, quiet: bool) -> None:
+    """Write SHARDS for another trainer: Hugging Face datasets, Megatron-LM, MosaicML streaming, NumPy.
+
+    \b
+    Example: codedev export shards --to hf --labels --out dataset
+    """
+    from codedev._terminal import print_table, watch
+    from codedev.tokenize.export.run import export_shards
+
+    if labels and to != "hf":
+        raise click.UsageError("--labels is for --to hf")
+    if flat and to != "npy":
+        raise click.UsageError("--flat is for --to npy")
+    with watch(quiet=quiet or as_json) as progress:
+        result = export_shards(shards, out, to, labels=labels, flat=flat, progress=progress)
+    if as_json:
+        print_json(result)
+        return
+    rows = []
+    for name, split in result["manifest"]["splits"].items():
+        rows.append([name, str(out / split["folder"]), split["rows"], split["segments"], split["tokens"], split["padding"]])
+    print_table("Export", ["split", "folder", "rows", "segments", "tokens", "padding"], rows)
