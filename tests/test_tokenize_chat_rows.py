@@ -21,7 +21,7 @@ from codedev.tokenize.chat.messages import conversation
 from codedev.tokenize.chat.render import Rendered, Template, compile_template, render
 from codedev.tokenize.chat.rows import SftOptions, SftTokens, sft_tokens
 from codedev.tokenize.chat.tables import TableOptions, Tables, preference_tables, prompt_table, table_schema
-from codedev.tokenize.chat.templates import load_template
+from codedev.tokenize.chat.templates import check_spans, load_template
 from codedev.tokenize.vocabulary import Vocabulary, special_ids
 
 WORDS = "return self import def 4 + x\n  Äh 请简短 😀 _name == ((( \t the of and\n\n".split(" ")
@@ -403,11 +403,12 @@ def test_a_template_whose_prompt_goes_on_differently(vocabulary: Vocabulary, tmp
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<|think_start|>' }}{% endif %}"
     )
     batch = batch_of({"prompt": ASKED[1:], "chosen": GOOD, "rejected": BAD}, kind="preference")
+    template = load_template(str(tmp_path / "t.jinja"), vocabulary)
     with pytest.raises(InputError, match="generation"):
-        load_template(str(tmp_path / "t.jinja"), vocabulary)
-    template = compile_template(
-        "t", (tmp_path / "t.jinja").read_text(), {vocabulary.tokenizer.id_to_token(n): n for n in special_ids(vocabulary)}, {}
-    )  # fmt: skip
+        check_spans(template)
+    made = sft_tokens(vocabulary, template, batch_of({"messages": [*ASKED, *GOOD]}), SftOptions(500))
+    assert made.status == ["turns_rewritten"]
+    assert sft_tokens(vocabulary, template, batch_of({"messages": [*ASKED, *GOOD]}), SftOptions(500, train_on="all")).status == [""]
     made = preference_tables(vocabulary, template, batch, TableOptions(500))
     row = made.tables["pairs"].to_pylist()[0]
     assert text_of(vocabulary, row["prompt_ids"]) == "<|im_start|>user\nfirst?<|im_end|>\n<|im_start|>assistant\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import random
 import tracemalloc
 from time import process_time
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import pytest
 
 from codedev._errors import InputError
-from codedev.tokenize.chat.render import Template, compile_template, render
-from codedev.tokenize.chat.sandbox import RenderError
+from codedev.tokenize.chat import told
+from codedev.tokenize.chat.budget import Budget, RenderError
+from codedev.tokenize.chat.render import Template, _rendered, _seen, compile_template, render
 from codedev.tokenize.chat.told import Told, cut, interleaved, joined, literal, trusted
 from codedev.tokenize.presets import SPECIAL_TOKENS
 
@@ -141,6 +144,65 @@ def test_strings_that_know_their_author_are_strings() -> None:
     assert type(mixed.upper()) is str  # what is not followed is a stranger's
 
 
+def _expression(rng: random.Random, depth: int) -> str:
+    """A random expression of strings: literals of letters, a stranger's texts of digits, and what can be done to them."""
+    if depth == 0:
+        return rng.choice(["'ab'", "' <x|> '", "'AbA'", "''", "m.content", "m['name']", "n.x", "bos_token", "m.none"])
+    one, other = _expression(rng, depth - 1), _expression(rng, rng.randrange(depth))
+    number = rng.randrange(-3, 4)
+    return rng.choice(
+        [
+            f"({one} + {other})", f"({one} ~ {other})", f"({one} ~ {other} ~ {one})", f"({one})[{number}:]", f"({one})[:{number}]",
+            f"({one})[::{number or 2}]", f"({one} * {abs(number)})", f"({one}).strip()", f"({one}).lstrip('a1')", f"({one} | trim)",
+            f"({one}).replace('a', {other})", f"({one}).replace('1', {other}, 1)", f"({one} | replace('b', {other}))",
+            f"({one} | upper | lower)",
+            f"({one}).split('b')[0]", f"({one}).split('1') | join({other})", f"({one}).split() | last", f"([{one}, {other}] | join('-'))",
+            f"({other}).join([{one}, {one}])", f"({one} | default({other}, true))", f"('%s' % {one})", f"('<%s>' % {one} + {other})",
+            f"('{{}}|{{}}'.format({one}, {other}))", f"({one} if {other} else {other})", f"({one} | tojson)", f"([{one}] | tojson)",
+            f"({one} | string)", f"({one} | capitalize)", f"({one} | title)", f"({one} | indent(1, true))",
+            f"({one} | list | join)", f"([{one}, {other}] | map('trim') | join)", f"([{other}, {one}] | sort | join('a'))", f"f({one})",
+            f"f({one}, {other})", f"({one} | first)", f"({one}).removeprefix('ab')", f"({one}).partition('a') | join",
+            f"({one} | string | trim)",
+            f"dict(a={one}).a", f"{{'k': {one}}}['k']", f"[{one}, {other}][{abs(number) % 2}]", f"({one} | truncate(5, true, {other}))",
+        ]
+    )  # fmt: skip
+
+
+def test_no_expression_makes_a_strangers_character_the_templates() -> None:
+    """Random expressions: what is trusted holds no digit, since only strangers write digits; and the text is that of `transformers`."""
+    utils = importlib.import_module("transformers.utils.chat_template_utils") if importlib.util.find_spec("transformers") else None
+    rng, rendered_at_all, written = random.Random(3), 0, 0
+    message = {"role": "user", "content": "1 2<31>", "name": " 41 "}
+    for _ in range(300):
+        source = (
+            "{% set n = namespace(x='') %}{% macro f(x, y='') %}a{{ x }}{{ y }}b{% endmacro %}{% set m = messages[0] %}"
+            f"{{% set n.x = {_expression(rng, 1)} %}}{{% set z %}}{{{{ {_expression(rng, 2)} }}}}{{% endset %}}"
+            f"{{{{ z }}}}{{% generation %}}{{{{ z | trim }}}}{{{{ {_expression(rng, 3)} }}}}"
+            f"{{% endgeneration %}}{{{{ {_expression(rng, 2)} }}}}"
+        )
+        template = compile_template("t", source, {"b": 1}, {"bos_token": "b"})
+        text = None
+        with contextlib.suppress(RenderError):
+            text = _rendered(template, [_seen(message)], None, False, Budget(10_000))
+        if utils is not None:
+            theirs = None
+            with contextlib.suppress(Exception):
+                theirs, spans = utils.render_jinja_template(
+                    [[message]], chat_template=source, return_assistant_tokens_mask=True, bos_token="b"
+                )  # fmt: skip
+            assert (text is None) == (theirs is None), source
+            assert text is None or text == theirs[0], source
+            assert text is None or list(told.learned(text)) == [span for span in map(tuple, spans[0]) if span[0] < span[1]], source
+        if text is None:
+            continue
+        rendered_at_all += 1
+        for begin, end in trusted(text):
+            assert not any(letter.isdigit() for letter in text[begin:end]), source
+            written += end - begin
+    assert rendered_at_all > 150
+    assert written > 1000
+
+
 def _overlap(begin: int, end: int, text: str) -> list[tuple[int, int]]:
     begin, end, _ = slice(begin, end).indices(len(text))
     return [(max(a, begin), min(b, end)) for a, b in ((2, 7), (10, 12)) if max(a, begin) < min(b, end)]
@@ -183,6 +245,17 @@ BOMBS = {
     "a width in a format given elsewhere": "{{ '{:>{}}'.format(1, 1000000000) }}",
     "a width in a filter": "{{ '%1000000000d' | format(1) }}",
     "many in a format": "{{ ('{0}' * 100000).format('a' * 100000) }}",
+    "many in a format by name": "{{ ('{a}' * 100000).format(a='a' * 100000) }}",
+    "many in a format by a dict": "{{ ('{a}' * 100000).format_map({'a': 'a' * 100000}) }}",
+    "many in an old format": "{{ ('%(a)s' * 100000) % {'a': 'a' * 100000} }}",
+    "many in a filter's format": "{{ ('%(a)s' * 100000) | format(a='a' * 100000) }}",
+    "replace by name": "{{ ('a' * 100000) | replace(old='a', new='b' * 100000) }}",
+    "replace by half a name": "{{ ('a' * 100000) | replace('a', new='b' * 100000) }}",
+    "rounded up": "{{ 1.5 | round(1000000000, 'ceil') }}",
+    "rounded down by name": "{{ 1.5 | round(method='floor', precision=1000000000) }}",
+    "bytes": "{{ 'a'.encode().ljust(10000000000) }}",
+    "bytes of a number": "{{ (5).to_bytes(10000000000, 'big') }}",
+    "a nested loop in filters": "{{ range(99999) | map('string') | map('list') | map('join', 'a' * 10000) | list | length }}",
     "ljust": "{{ 'a'.ljust(10000000000) }}",
     "center": "{{ 'a'.center(10000000000) }}",
     "zfill": "{{ 'a'.zfill(10000000000) }}",
@@ -259,6 +332,20 @@ def test_no_way_out(source: str) -> None:
     assert messages == HELLO
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("messages | map('string')", "[messages | reverse]", "range", "namespace()", "'a' ~ (messages | reverse)", "dict", "joiner()"),
+        *("'%s' % (messages | reverse)", "(messages | reverse) | trim", "{'a': cycler('b')}", "'{}'.format(messages | reverse)", "f"),
+        *("[messages | reverse] | join", "messages[0].items", "(messages | reverse) | string", "[f] | map('upper') | join"),
+    ],
+)
+def test_where_something_lies_in_memory_is_not_printed(what: str) -> None:
+    """It would be other bytes in every run."""
+    with pytest.raises(RenderError):
+        render(made("{% macro f() %}{% endmacro %}{{ " + what + " }}"), HELLO, spans="none")
+
+
 def test_deep_nesting_is_an_error_not_a_crash() -> None:
     for source in ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "{% if 1 %}" * 2000 + "{% endif %}" * 2000, "{{ " + "-" * 20000 + "1 }}"):
         with pytest.raises((InputError, RenderError)):
@@ -276,6 +363,21 @@ def test_a_long_conversation_has_the_time_it_needs() -> None:
     template = made("{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}")
     rendered = render(template, HELLO * 50_000, spans="none")
     assert len(rendered.specials) == 200_000
+
+
+def test_answers_found_by_prefixes_are_bounded() -> None:
+    """Two renderings a turn: a conversation of very many is refused at once, one of 200 takes a second."""
+    template = made(
+        "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    assert len(render(template, HELLO * 200).loss) == 200
+    begin = process_time()
+    with pytest.raises(RenderError, match="generation") as refused:
+        render(template, HELLO * 20_000)
+    assert refused.value.reason == "template_limit"
+    assert process_time() - begin < 20
+    assert len(render(template, HELLO * 20_000, spans="last").loss) == 1
 
 
 def test_half_a_character_is_an_error() -> None:

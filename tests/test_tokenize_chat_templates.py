@@ -15,10 +15,10 @@ from test_tokenize_documents import document, stdlib_texts, write_corpus
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from codedev._errors import InputError
+from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.encoded import encode
 from codedev.tokenize.chat.render import compile_template, cut, render
-from codedev.tokenize.chat.sandbox import RenderError
-from codedev.tokenize.chat.templates import BUILT_IN, built_in, load_template
+from codedev.tokenize.chat.templates import BUILT_IN, built_in, check_spans, load_template
 from codedev.tokenize.presets import SPECIAL_TOKENS
 from codedev.tokenize.train import train_tokenizer
 from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary, special_ids
@@ -154,6 +154,7 @@ def test_plans_give_what_jinja_gives(name: str, vocabulary: Vocabulary) -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_answer_ends_with_a_learned_special_token(name: str, vocabulary: Vocabulary) -> None:
     """Else a model never learns to stop. For ChatGLM-6B that is the last answer, the only one it learns."""
+    check_spans(load_template(name, vocabulary))
     rendered = render(load_template(name, vocabulary), CONVERSATIONS["system"])
     assert len(rendered.loss) == (1 if name == "chatglm" else 2)
     closing = {end for _, end, _ in rendered.specials}
@@ -257,7 +258,7 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(vocabulary: Vocabulary,
     ):
         (tmp_path / "t.jinja").write_text(source)
         with pytest.raises(InputError, match=reason):
-            load_template(str(tmp_path / "t.jinja"), vocabulary)
+            check_spans(load_template(str(tmp_path / "t.jinja"), vocabulary))
 
 
 def test_blanks_beside_special_tokens_that_take_them(vocabulary: Vocabulary, tmp_path: Path) -> None:
@@ -291,7 +292,9 @@ def test_tokenizers_that_put_a_blank_before_a_text(vocabulary: Vocabulary, tmp_p
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"])
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"], initial_alphabet=["\n"]
+    )
     tokenizer.train_from_iterator([line for text in stdlib_texts(8) for line in text[:5000].split("\n")], trainer)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     other = load_vocabulary(tmp_path)

@@ -23,7 +23,7 @@ from codedev._errors import InputError, nearest
 from codedev._run import Progress, content_key, no_progress
 from codedev.corpus.buffers import text_buffers
 from codedev.tokenize.chat.render import Template
-from codedev.tokenize.chat.templates import load_template
+from codedev.tokenize.chat.templates import check_spans, load_template
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, verify
 from codedev.tokenize.markers import Markers, markers
 from codedev.tokenize.recipe import TokenizeRecipe
@@ -65,6 +65,8 @@ def encode_corpus(
     kept. InputError for a part that changed or cannot be read, or a text that the tokenizer does not cover."""
     marks = markers(vocabulary, recipe)
     template = load_template(recipe.chat.template, vocabulary) if recipe.mode == "sft" else None
+    if template is not None and recipe.chat.train_on == "assistant":
+        check_spans(template)
     asked = recipe.model_dump(include={*DECIDES, *(("seed", "seq_len", "overlong") if recipe.fim or template else ())}, mode="json")
     asked["template"] = template and template.source
     asked["mixture"] = recipe.mixture and recipe.mixture.model_dump(include={"by", "quality", "cluster_size"}, mode="json")

@@ -17,6 +17,8 @@ from codedev.tokenize.chat.render import Rendered, Template
 from codedev.tokenize.vocabulary import Vocabulary, encode_plain, token_bytes
 
 _TEXT, _GAP = -1, -2  # a gap: blanks that a special token beside them takes
+# Unicode's White_Space, which `tokenizers` strips; str.strip() takes four controls more.
+_BLANKS = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 class Spans(NamedTuple):
@@ -107,9 +109,9 @@ def _elements(template: Template, rendered: Rendered) -> Iterable[tuple[int, str
         if begin > at:
             piece = rendered.text[at:begin]
             if takes or strips[0]:
-                text = piece.lstrip() if takes else piece
+                text = piece.lstrip(_BLANKS) if takes else piece
                 left = len(piece) - len(text)
-                text = text.rstrip() if strips[0] else text
+                text = text.rstrip(_BLANKS) if strips[0] else text
                 parts = ((_GAP, piece[:left]), (_TEXT, text), (_GAP, piece[left + len(text) :]))
                 yield from (part for part in parts if part[1])
             else:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from codedev.tokenize.chat.sandbox import RenderError
+from codedev.tokenize.chat.budget import RenderError
 
 LONGEST = 64  # messages of a conversation with a plan
 MOST = 4096  # plans kept

@@ -19,12 +19,16 @@ import jinja2
 from jinja2 import Template as Compiled
 
 from codedev._errors import CodedevError, InputError
+from codedev.tokenize.chat.budget import Budget, LimitError, RenderError
 from codedev.tokenize.chat.plan import ROLES, Parts, Plan, planned
-from codedev.tokenize.chat.sandbox import SOURCE, Budget, LimitError, RenderError, Sandbox
+from codedev.tokenize.chat.sandbox import SOURCE, Sandbox
 from codedev.tokenize.chat.told import joined, learned, literal, trusted
 from codedev.tokenize.vocabulary import Vocabulary
 
 _TRUSTED_ROLES = {role: literal(role) for role in ROLES}
+
+_TURNS = 200  # of the assistant, of a conversation that is rendered up to each of them: 0.6 s
+_PREFIXES = 16  # times what one rendering may use, for all of those
 
 Message = Mapping[str, Any]
 
@@ -108,7 +112,8 @@ def render(
         quick = planned(template.plan, messages, add_generation_prompt, by_jinja)
         if quick is not None:
             return Rendered(quick[0], quick[1], {"all": quick[2], "last": quick[2][-1:], "none": []}[spans])
-    budget = Budget(_size(messages) + _size(tools))
+    prefixes = spans == "all" and not template.marked
+    budget = Budget((_size(messages) + _size(tools)) * (_PREFIXES if prefixes else 1))
     seen = [_seen(message) for message in messages]
     text = _rendered(template, seen, tools, add_generation_prompt, budget)
     loss: Sequence[tuple[int, int]] = []
@@ -173,7 +178,14 @@ def _by_prefixes(
     """What the assistant says, of a template that does not mark it."""
     found = []
     answers = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
-    for number in answers[-1:] if last else answers:
+    answers = answers[-1:] if last else answers
+    if len(answers) > _TURNS:
+        raise RenderError(
+            "template_limit",
+            f"{template.name}: it is rendered up to each of {len(answers)} answers to tell them apart, and {_TURNS} are allowed. Enclose "
+            "what the assistant says in {% generation %} and {% endgeneration %} in the template",
+        )
+    for number in answers:
         before = _rendered(template, messages[:number], tools, True, budget)
         after = whole if number + 1 == len(messages) else _rendered(template, messages[: number + 1], tools, False, budget)
         if not whole.startswith(before) or not whole.startswith(after) or len(after) < len(before):

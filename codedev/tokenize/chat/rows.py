@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow as pa
 
 from codedev._errors import InputError
+from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.encoded import Encoded, Spans, encode, joined, taken
 from codedev.tokenize.chat.messages import Conversation, conversation, turns
 from codedev.tokenize.chat.render import Message, Rendered, Template, render
-from codedev.tokenize.chat.sandbox import RenderError
 from codedev.tokenize.vocabulary import Vocabulary, token_name
 
 Overlong = Literal["error", "drop", "truncate", "split"]

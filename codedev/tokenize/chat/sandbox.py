@@ -3,27 +3,17 @@
 Templates render as in `transformers` (trim_blocks, lstrip_blocks, break and continue, `raise_exception`, its own `tojson`), but for this:
 
     literals    every string constant of the template is compiled to a `Told` (told.py).
-    time        a turn of a loop or a call of a macro takes a step for every 32 nodes of its body, a call of a function, filter or test one.
-                A rendering has STEPS of them and one more for every character of the conversation.
-    memory      every string or list that an operator, a call or a filter makes is charged by its length, and so is what is searched or
-                compared: a rendering may use CHARACTERS and GROWTH for every character of the conversation. A container counts to its
-                depth, so that lists of one list twice do not grow without end. What can be told beforehand (`*`, `**`, replace, join,
-                widths of formats) is refused before it is made.
+    time        loops, calls and filters take steps, and what they make or read through is charged for: see budget.py.
     clock       `strftime_now` tells the noon of DATE: the same input gives the same bytes on any day.
     left out    filters and methods whose outcome depends on chance or is as wide as asked for (random, center, ljust, translate, …),
                 lipsum, and every way to read another template.
 
-What a single operation costs is bounded by these sizes and by SOURCE, so that a rendering ends within seconds whatever the template
-(tests/test_tokenize_chat_sandbox.py has the bombs). SECONDS is a last resort that stops the run instead of dropping a document, since a
-clock must not decide what stands in the shards.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -37,18 +27,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 from markupsafe import Markup
 
-from codedev._errors import RunError
-from codedev.tokenize.chat.told import Told, generated, interleaved, joined
+from codedev.tokenize.chat.budget import Budget, LimitError, check_binop, checked_filter, checked_method, printable
+from codedev.tokenize.chat.told import generated, interleaved, joined
 
 SOURCE = 128 << 10  # characters of a template; the longest in use has 20,000
-STEPS = 100_000
-CHARACTERS = 16_000_000
-GROWTH = 64
-SECONDS = 60.0
 DATE = datetime(2025, 1, 1, 12)  # of no zone: templates print it as it is
-_WIDTH = 1000  # of a field in a format
-_BITS = 4096  # of an integer
-_PIECE = 32  # what splitting off a piece is charged as
 
 _FILTERS = """
     abs attr capitalize count d default dictsort e escape first float forceescape format groupby indent int items join last length list
@@ -57,86 +40,11 @@ _FILTERS = """
 """.split()
 _COMPARING = "in eq equalto == ne != lt lessthan < le <= gt greaterthan > ge >=".split()
 _METHODS = frozenset(
-    """capitalize casefold count encode endswith find format format_map index isalnum isalpha isascii isdecimal isdigit isidentifier islower
+    """capitalize casefold count endswith find format format_map index isalnum isalpha isascii isdecimal isdigit isidentifier islower
     isnumeric isprintable isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition
     rsplit rstrip split splitlines startswith strip swapcase title upper""".split()
 )
 _OF_DICTS = frozenset(dir(dict))
-
-
-class LimitError(Exception):
-    """A rendering asks for more time or memory than it may have."""
-
-
-class RenderError(Exception):
-    """This conversation cannot be rendered; `reason` is a drop reason: template_refuses, template_limit or turns_rewritten."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class Budget:
-    """What a rendering may still use."""
-
-    __slots__ = ("characters", "ends", "limit", "steps")
-
-    def __init__(self, characters: int) -> None:
-        self.steps = STEPS + characters
-        self.characters = self.limit = CHARACTERS + GROWTH * characters
-        self.ends = time.monotonic() + SECONDS
-
-    def step(self, steps: int = 1) -> None:
-        self.steps -= steps
-        if self.steps < 0:
-            raise LimitError(f"it takes more than {STEPS} steps and one a character of the conversation")
-        if self.steps & 63 == 0 and time.monotonic() > self.ends:
-            raise RunError(f"the chat template takes more than {SECONDS:.0f} seconds for one conversation. Use another template")
-
-    def charge(self, characters: int) -> None:
-        self.characters -= characters
-        if self.characters < 0:
-            raise LimitError(f"it makes more than {CHARACTERS} characters and {GROWTH} a character of the conversation")
-
-    def made(self, value: Any) -> Any:
-        """The value, charged for."""
-        kind = type(value)
-        if kind is str:
-            self.charge(len(value))
-        elif kind is Told:
-            self.charge(len(value) + 16 * len(value._trusted))
-        elif kind in (list, tuple, dict):
-            self.weight(value)
-        elif isinstance(value, str):
-            self.charge(len(value))
-        return value
-
-    def compared(self, value: Any) -> Any:
-        """The value, charged for being read through."""
-        if isinstance(value, str):
-            self.charge(len(value) // 8)
-        elif isinstance(value, list | tuple | dict):
-            self.weight(value)
-        return value
-
-    def weight(self, value: Any) -> int:
-        """Characters of a value to its depth, at most `limit`. The walk is charged for, not the characters: they are there already."""
-        total = nodes = 0
-        waiting = [value]
-        while waiting:
-            one = waiting.pop()
-            nodes += 1
-            if isinstance(one, str):
-                total += len(one)
-            elif isinstance(one, list | tuple):
-                waiting.extend(one)
-            elif isinstance(one, dict):
-                waiting.extend(one)
-                waiting.extend(one.values())
-            if total + 8 * (nodes + len(waiting)) > self.limit:
-                raise LimitError(f"it makes a list of more than {CHARACTERS} characters and {GROWTH} a character of the conversation")
-        self.charge(8 * nodes)
-        return total + 8 * nodes
 
 
 class _Tick(NamedTuple):
@@ -298,7 +206,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], cache_size=0)
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], cache_size=0, finalize=printable)
         given = {name: self.filters[name] for name in _FILTERS}
         given |= {"tojson": _tojson, "safe": str, "string": _string, "join": _join}
         self.filters = {name: _charged_filter(name, function) for name, function in given.items()}
@@ -328,7 +236,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     # -- what a compiled template calls
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if isinstance(obj, str) and attr not in _METHODS:
+        if isinstance(obj, int | float | bytes | complex) or (isinstance(obj, str) and attr not in _METHODS):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
@@ -343,19 +251,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
         method = getattr(__obj, "__wrapped__", __obj)  # str.format comes wrapped
         this = getattr(method, "__self__", None)
         if isinstance(this, str):
-            args = _checked_method(budget, this, getattr(method, "__name__", ""), args)
+            args = checked_method(budget, this, getattr(method, "__name__", ""), args, kwargs)
         return budget.made(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         budget: Budget = context.budget
         if operator != "+":
-            _check_binop(budget, operator, left, right)
+            check_binop(budget, operator, left, right)
         elif isinstance(left, str | list | tuple):
             budget.charge(len(left) + (len(right) if isinstance(right, str | list | tuple) else 0))
         return budget.made(self.binop_table[operator](left, right))
 
     def concatenated(self, context: Any, parts: tuple[Any, ...]) -> str:
-        texts = [part if isinstance(part, str) and not isinstance(part, Markup) else str(part) for part in parts]
+        texts = [part if isinstance(part, str) and not isinstance(part, Markup) else str(printable(part)) for part in parts]
         context.budget.charge(sum(map(len, texts)))
         return joined(texts)
 
@@ -382,7 +290,7 @@ def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
 
 
 def _string(value: Any) -> str:
-    return value if isinstance(value, str) else str(value)
+    return value if isinstance(value, str) else str(printable(value))
 
 
 def _join(value: Iterable[Any], d: str = "") -> str:
@@ -427,7 +335,7 @@ def _charged_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
     def charged(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         budget: Budget = context.budget
         budget.step()
-        value, args = _checked_filter(budget, name, value, args, kwargs)
+        value, args = checked_filter(budget, name, value, args, kwargs)
         first = {"context": (context,), "environment": (context.environment,), "eval_context": (context.eval_ctx,)}.get(wants, ())
         return budget.made(function(*first, value, *args, **kwargs))
 
@@ -442,88 +350,3 @@ def _charged_test(function: Callable[..., Any]) -> Callable[..., bool]:
         return bool(function(value, *args))
 
     return pass_context(charged)
-
-
-# -- limits ------------------------------------------------------------------------------------------------------------------------
-
-_WIDTHS = re.compile(r"\d+|\*")
-
-
-def _check_widths(format_: str) -> None:
-    if any(number == "*" or len(number) > 4 or int(number) > _WIDTH for number in _WIDTHS.findall(format_)):
-        raise LimitError(f"it formats to a width of more than {_WIDTH}")
-
-
-def _check_format(format_: str) -> None:
-    """{:>1000} and {:{}}: no width that is large or given elsewhere."""
-    for spec in re.findall(r"[:!]([^}]*)", format_):
-        if "{" in spec:
-            raise LimitError("it formats to a width that is given elsewhere")
-        _check_widths(spec)
-
-
-def _check_binop(budget: Budget, operator: str, left: Any, right: Any) -> None:
-    if operator == "%":
-        if isinstance(left, str):
-            _check_widths(left)
-            budget.charge(len(left) + budget.weight(right))
-    elif operator == "*":
-        for one, other in ((left, right), (right, left)):
-            if isinstance(one, str | list | tuple) and isinstance(other, int) and other > 0:
-                budget.charge(min((budget.weight(one) + 8) * other, 1 << 62))
-        if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _BITS:
-            raise LimitError(f"it multiplies to more than {_BITS} bits")
-    elif isinstance(left, int) and isinstance(right, int) and left.bit_length() * max(right, 1) > _BITS:
-        raise LimitError(f"it raises to more than {_BITS} bits")
-
-
-def _checked_method(budget: Budget, text: str, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of a method of `text`, after a look at how long its outcome will be."""
-    if name in ("format", "format_map"):
-        _check_format(text)
-        budget.charge(len(text) + text.count("{") * budget.weight(args))
-    elif name == "join" and args:
-        args = (_joinable(budget, text, args[0]), *args[1:])
-    elif name == "replace" and len(args) >= 2 and isinstance(args[0], str) and isinstance(args[1], str):
-        _check_replace(budget, text, args[0], args[1])
-    elif name in ("split", "rsplit", "splitlines"):
-        separator = args[0] if args and isinstance(args[0], str) and args[0] else " "
-        budget.charge(len(text) + (len(text) // 2 if separator == " " else text.count(separator)) * _PIECE)
-    else:
-        budget.charge(len(text))
-    return args
-
-
-def _checked_filter(budget: Budget, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-    if name == "replace" and len(args) >= 2:
-        _check_replace(budget, str(value), str(args[0]), str(args[1]))
-    elif name == "join":
-        if "attribute" in kwargs or len(args) > 1:
-            raise LimitError("it joins by an attribute. Use map(attribute=…) before join")
-        value = _joinable(budget, str(args[0] if args else kwargs.get("d", "")), value)
-    elif name == "format":
-        _check_widths(str(value))
-        budget.charge(len(str(value)) + budget.weight(args) + budget.weight(dict(kwargs)))
-    elif name == "indent":
-        width = args[0] if args else kwargs.get("width", 4)
-        width = len(width) if isinstance(width, str) else int(width)
-        budget.charge(max(width, 0) * (1 + str(value).count("\n")))
-    elif name == "sum" and (len(args) > 1 or isinstance(kwargs.get("start", 0), list | tuple | str)):
-        raise LimitError("it sums what is no number")
-    elif name in ("truncate", "urlencode", "escape", "e", "forceescape") and isinstance(value, str):
-        budget.charge(8 * len(value))
-    return value, args
-
-
-def _joinable(budget: Budget, separator: str, parts: Any) -> list[Any]:
-    """The parts as a list, charged for what joining them makes."""
-    found = []
-    for part in parts:
-        budget.step()
-        found.append(part)
-        budget.charge(len(separator) + (len(part) if isinstance(part, str) else budget.weight(part)))
-    return found
-
-
-def _check_replace(budget: Budget, text: str, old: str, new: str) -> None:
-    budget.charge(len(text) + (text.count(old) if old else len(text) + 1) * (len(new) + _PIECE))

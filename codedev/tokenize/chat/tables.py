@@ -28,10 +28,10 @@ import numpy as np
 import pyarrow as pa
 
 from codedev._errors import InputError
+from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.encoded import encode
 from codedev.tokenize.chat.messages import Conversation, conversation, turns
 from codedev.tokenize.chat.render import Message, Rendered, Template, cut, end_of_turn, render
-from codedev.tokenize.chat.sandbox import RenderError
 from codedev.tokenize.vocabulary import Vocabulary
 
 Kind = Literal["pairs", "judged", "rated", "prompts"]

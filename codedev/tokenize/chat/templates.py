@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from tokenizers import Tokenizer
 
 from codedev._errors import InputError, nearest
 from codedev._run import read_json
+from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.plan import STRIPPED, Plan
 from codedev.tokenize.chat.render import Inner, Rendered, Template, compile_template, render
-from codedev.tokenize.chat.sandbox import RenderError
 from codedev.tokenize.vocabulary import Vocabulary, special_id, special_ids, token_name
 
 # The built-in templates and the special tokens that each writes; `bos_token` where it begins with one.
@@ -50,6 +50,7 @@ def load_template(name_or_path: str, vocabulary: Vocabulary, tokenizer_directory
     chat_template in tokenizer_config.json. The directory is that of the vocabulary's file where none is given.
 
     InputError for what is not there, is no template, writes special tokens that the tokenizer lacks, or fails on a question and its answer.
+    For sft, `check_spans` it too.
     """
     directory = tokenizer_directory or vocabulary.path.parent
     config = _config(directory)
@@ -165,16 +166,20 @@ def _check(template: Template, vocabulary: Vocabulary) -> None:
                 f"{vocabulary.path}: has no special token {special}, which the chat template {template.name} writes. Add it with "
                 "`codedev tokenizer extend`, or choose another template (chat.template)"
             )
-    rendered = probe(template)
-    if not rendered.loss and template.marked:
+    _probed(template, "none")
+
+
+def check_spans(template: Template) -> None:
+    """InputError where what the assistant says in a question and its answer cannot be told: the template is no use for sft, unless all is
+    learned."""
+    if not _probed(template, "all").loss:
         raise InputError(
             f"{template.name}: encloses no answer in {{% generation %}}, so nothing would be learned. Enclose what the assistant says"
         )
 
 
-def probe(template: Template) -> Rendered:
-    """A question and its answer, rendered. InputError where the template fails on that."""
+def _probed(template: Template, spans: Literal["all", "none"]) -> Rendered:
     try:
-        return render(template, _PROBE)
+        return render(template, _PROBE, spans=spans)
     except RenderError as error:
         raise InputError(f"the chat template {error}") from None

@@ -58,7 +58,7 @@ class Told(str):
         return interleaved(self, parts)
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> str:  # type: ignore[override]
-        return interleaved(new, _pieces(self, old, count)) if old else str.replace(self, old, new, count)
+        return interleaved(new, _pieces(self, old, count)) if old and isinstance(new, str) else str.replace(self, old, new, count)
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         return _pieces(self, sep, maxsplit) if sep else str.split(self, sep, maxsplit)
