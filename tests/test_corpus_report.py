@@ -25,6 +25,7 @@ import pytest
 
 from codedev._errors import InputError
 from codedev.corpus.document import DOCUMENT, DROPPED, ERROR
+from codedev.corpus.engines.local import engine
 from codedev.corpus.report import report_data, write_report
 from codedev.corpus.report.sketch import Sketch, TopSums
 from codedev.corpus.report.text import evidence, neutral, share, size
@@ -175,15 +176,20 @@ def test_sketch_histograms_count_every_value_once() -> None:
     assert tenths.linear(0, 1, 4) == [1, 1, 1, 2]
 
 
-def test_top_sums_never_lose_a_heavy_name_and_say_how_far_they_are_off() -> None:
+@pytest.mark.parametrize("merged", [False, True])
+def test_top_sums_never_lose_a_heavy_name_and_say_how_far_they_are_off(merged: bool) -> None:
     draw = random.Random(0)
     true: Counter[str] = Counter()
     sums = TopSums(capacity=50)
-    for _ in range(20_000):
+    parts = [TopSums(capacity=50) for _ in range(4)]
+    for number in range(20_000):
         name, weight = f"n{int(draw.paretovariate(0.7))}", draw.randrange(1, 100)
         true[name] += weight
-        sums.add([(name, weight, 1)])
+        (parts[number % 4] if merged else sums).add([(name, weight, 1)])
+    for part in parts:
+        sums.merge(part)
     assert len(sums.sums) < 100 < len(true)
+    assert sums.documents == 20_000
     assert sums.bytes == true.total()
     assert 0 < sums.short_by < true.total() / 50
     found = {name: weight for name, weight, _ in sums.top()}
@@ -262,6 +268,19 @@ def test_the_same_corpus_gives_the_same_bytes(corpus: tuple[Path, Any], tmp_path
     for name in ("index.html", "report.json", "report.md"):
         assert (root / "report" / name).read_bytes() == (twin / "report" / name).read_bytes()
     assert json.loads((root / "report" / "report.json").read_bytes()) == report_data(root)
+
+
+def test_whoever_gathers_the_parts_the_report_is_the_same(corpus: tuple[Path, Any], tmp_path: Path) -> None:
+    root, sources = corpus
+    write_report(root)
+    backwards = write_corpus(tmp_path / "backwards" / root.name, sources)
+    write_report(backwards, lambda task, arguments: iter([task(argument) for argument in arguments][::-1]))
+    workers = write_corpus(tmp_path / "workers" / root.name, sources)
+    with engine(2, ready=2) as run:
+        write_report(workers, run)
+    for name in ("index.html", "report.json", "report.md"):
+        assert (root / "report" / name).read_bytes() == (backwards / "report" / name).read_bytes()
+        assert (root / "report" / name).read_bytes() == (workers / "report" / name).read_bytes()
 
 
 class _Page(HTMLParser):

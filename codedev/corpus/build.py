@@ -6,10 +6,13 @@ the same command run again redoes only what is missing or changed, and ends with
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,22 +77,25 @@ def build(
         manifest = _finished(out, identity)
         resolved = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         if manifest is None:
-            warm()
-            scoring_stages(context.recipe)  # importing a stage compiles its kernels: once here, not in every worker
-            (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
-            write_text(out / "recipe.yaml", resolved)
-            with engine(workers, isolated=isolated) as run:
+            with engine(workers, isolated=isolated, ready=plan.units) as run:
+                warm()
+                scoring_stages(context.recipe)  # importing a stage compiles its kernels: once here, not in every worker
+                (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
+                write_text(out / "recipe.yaml", resolved)
+                if workers > 1:
+                    threading.Thread(target=_import_barriers, args=(recipe,)).start()
                 manifest = _build(recipe, context, plan, run, memory, progress, events)
-            manifest |= {"identity": identity}
-            _check_balance(manifest)
-            write_json(out / "manifest.json", manifest)
-            events.log("built", **manifest["totals"])
+                manifest |= {"identity": identity}
+                _check_balance(manifest)
+                write_json(out / "manifest.json", manifest)
+                events.log("built", **manifest["totals"])
+                write_report(out, run)
         else:
             write_text(out / "recipe.yaml", resolved)  # its `expect` may be new
             events.log("nothing_to_do")
+            write_report(out)
         if not recipe.keep_work:
             shutil.rmtree(context.work)
-        write_report(out)
     _check_expectations(recipe, manifest)
     return manifest
 
@@ -167,14 +173,18 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
     judged_files, first_rows = [table.judged for table in tables], [table.first_row for table in tables]
     find_duplicates(judged_files, first_rows, found, exact=exact, memory=memory // 2, known=known.rows)
     _compare(context, tables, found, memory // 2)
-    audit = _audit(context, tables, found, placed)
     progress("deduplicate", 1, 1)
     events.log("deduplicated")
 
     receipts: dict[tuple[str, int], dict[str, Any]] = {}
+    audit: dict[str, Any] = {}
     progress("write", 0, len(placed))
-    for unit, receipt in run(partial(_write, context, found), placed):
-        receipts[unit] = receipt
+    jobs = [partial(_audit, context, tables, found, placed)] if context.recipe.dedup.minhash else []  # the longest one first
+    for unit, told in run(_call, itertools.chain(jobs, (partial(_write, context, found, unit) for unit in placed))):
+        if unit is None:
+            audit = told
+            continue
+        receipts[unit] = told
         progress("write", len(receipts), len(placed))
     _add_barriers(waterfall, receipts, filters(context.recipe)[-1][0], barriers(context.recipe))
     events.log("written")
@@ -197,42 +207,60 @@ def _compare(context: Context, tables: list[Table], found: Path, memory: int) ->
     dedup = context.recipe.dedup
     if not (dedup.url or dedup.minhash or cuts(context.recipe)):
         return
-    from codedev.corpus.near.find import find_near
-    from codedev.corpus.repeats.cuts import find_short
-    from codedev.corpus.repeats.lines import find_lines
-    from codedev.corpus.repeats.substring import find_repeats
-    from codedev.corpus.repeats.url import find_urls
-
     units = [table for table in tables if not table.known]
     known = units[0].first_row if units else 0
     if dedup.url:
+        from codedev.corpus.repeats.url import find_urls
+
         find_urls(tables, found, config=dedup.url, memory=memory, known=known)
     if dedup.minhash:
+        from codedev.corpus.near.find import find_near
+
         find_near(tables, found, config=dedup.minhash, memory=memory, known=known)
     for stage, config in (("lines", dedup.lines), ("paragraphs", dedup.paragraphs)):
         if config:
+            from codedev.corpus.repeats.lines import find_lines
+
             find_lines(units, found, config=config, memory=memory, stage=stage)
     if dedup.substring:
+        from codedev.corpus.repeats.substring import find_repeats
+
         find_repeats(units, found, config=dedup.substring, memory=memory)
     if cuts(context.recipe):
+        from codedev.corpus.repeats.cuts import find_short
+
         find_short(units, found, min_chars=dedup.min_chars)
 
 
-def _audit(context: Context, tables: list[Table], found: Path, placed: list[Placed]) -> dict[str, Any]:
+def _import_barriers(recipe: CorpusRecipe) -> None:
+    """What the barriers need, made while the workers read: 0.5 s that they would wait for."""
+    with contextlib.suppress(Exception):  # the barrier itself will tell
+        if recipe.dedup.minhash:
+            from codedev.corpus.near import find  # noqa: F401
+            from codedev.kernels.symbols import tables as symbols
+
+            symbols("figures")
+            symbols("code")
+
+
+def _audit(context: Context, tables: list[Table], found: Path, placed: list[Placed]) -> tuple[None, dict[str, Any]]:
     """The manifest's entry of what a barrier dropped, read again and compared another way."""
     config = context.recipe.dedup.minhash
-    if not config:
-        return {}
+    assert config
     from codedev.corpus.near.audit import audit_near
     from codedev.corpus.near.find import clusters_path
 
     starts = [(unit.first_row, unit.source) for unit in placed if unit.rows]
     seed = context.recipe.seed
     told = audit_near(tables, found, clusters_path(found), starts, verify=config.verify, ngram=config.ngram, seed=seed)
-    return {"audit": {"near": told}}
+    return None, {"audit": {"near": told}}
 
 
 # Tasks carry back what the parent needs to place their result.
+
+
+def _call(job: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+    return job()
 
 
 def _score(

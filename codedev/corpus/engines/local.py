@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -37,9 +38,10 @@ class Run(Protocol):
 
 
 @contextlib.contextmanager
-def engine(workers: int, *, isolated: bool | None = None) -> Iterator[Run]:
-    """What runs tasks on `workers` processes. `isolated=False`: in this one, without a guard, as a debugger wants it; that is also what
-    one worker means unless `isolated=True` asks for a process of its own, which a hang or a crash may cost."""
+def engine(workers: int, *, isolated: bool | None = None, ready: int = 0) -> Iterator[Run]:
+    """What runs tasks on `workers` processes, of which `ready` start at once and import the libraries, the others when they are needed.
+    `isolated=False`: in this one, without a guard, as a debugger wants it; that is also what one worker means unless `isolated=True` asks
+    for a process of its own, which a hang or a crash may cost."""
     if not (workers > 1 if isolated is None else isolated):
         yield _run_here
         return
@@ -49,6 +51,7 @@ def engine(workers: int, *, isolated: bool | None = None) -> Iterator[Run]:
         return _run(pool, workers, task, arguments, lost)
 
     try:
+        pool.update(_Worker(early=True) for _ in range(min(ready, workers)))
         yield run
     except BaseException:
         for worker in pool:
@@ -111,12 +114,12 @@ def _result(result: Any, error: Exception | None, trace: str) -> Any:
 class _Worker:
     """A process, the pipe to it, its note, and the argument it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, early: bool = False) -> None:
         # spawn: a fork of a process with threads (Arrow, polars, progress bars) can deadlock
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         note = context.RawArray("q", guard.NOTE_FIELDS)
-        self.process = context.Process(target=_work, args=(theirs, note, os.getpid()), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, note, os.getpid(), early), daemon=True)
         self.argument: Any = None
         # Inherited from their first moment on: Ctrl-C is the parent's to handle. The first start of a process starts the resource tracker
         # too, which unblocks SIGINT once it runs: so it must run before.
@@ -148,9 +151,11 @@ class _Worker:
 # --- in the worker
 
 
-def _work(connection: Connection, note: guard.Note, parent: int) -> None:
+def _work(connection: Connection, note: guard.Note, parent: int, early: bool) -> None:
     _settle(parent)
     guard.keep_note(note)
+    if early:
+        _import_libraries()
     done: tuple[Any, Exception | None, str]
     with contextlib.suppress(EOFError, OSError):  # the parent has gone or needs no more
         while True:
@@ -160,6 +165,9 @@ def _work(connection: Connection, note: guard.Note, parent: int) -> None:
             except Exception as error:
                 done = (None, _portable(error), traceback.format_exc())
             connection.send(done)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # what a task wrote is on disk: taking the interpreter and LLVM apart takes 0.2 s more
 
 
 def _portable(error: Exception) -> Exception:
@@ -180,6 +188,15 @@ def _settle(parent: int) -> None:
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+
+
+def _import_libraries() -> None:
+    """What the modules of every task import, while the parent has no task yet: half of the 1.5 s before the first one. None of codedev's
+    own: the parent may be compiling its kernels."""
+    with contextlib.suppress(ImportError):  # the task's own import tells
+        importlib.import_module("polars")
+        importlib.import_module("pyarrow.parquet")
+        importlib.import_module("numba.np.arraymath")
 
 
 def _end_with(parent: int) -> None:

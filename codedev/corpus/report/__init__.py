@@ -17,16 +17,17 @@ from typing import Any
 from codedev._run import write_json, write_text
 from codedev.corpus.report import html, markdown
 from codedev.corpus.report.alarms import alarms
-from codedev.corpus.report.data import CorpusData, gather
+from codedev.corpus.report.data import CorpusData, Map, gather
 from codedev.corpus.report.figure import Figure
 from codedev.corpus.report.figures import FIGURES
 
 FORMAT = "codedev.report/1"
 
 
-def write_report(corpus: Path) -> Path:
-    """Write the report of the corpus directory under its `report/`; the path of its index.html. InputError where it is not finished."""
-    data = gather(corpus)
+def write_report(corpus: Path, run: Map = map) -> Path:
+    """Write the report of the corpus directory under its `report/`; the path of its index.html. `run` gathers what its parts hold.
+    InputError where it is not finished."""
+    data = gather(corpus, run)
     figures = [figure(data) for figure in FIGURES]
     report = _report(data, figures)
     folder = corpus / "report"

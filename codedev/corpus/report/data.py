@@ -1,9 +1,12 @@
-"""Everything the figures are drawn from, gathered from a finished corpus directory in one pass.
+"""Everything the figures are drawn from, gathered from a finished corpus directory in one pass, part by part.
 
 One Parquet row group is in memory at a time; what is kept of it are counters, sketches and a bounded number of examples, so that
 memory depends on the size of a row group and the number of sources and score columns, not on the corpus.
 Examples are those whose id hashes lowest: the same for the same corpus, and no favourites. Cost: reading the text column, about
-400 MB of text a second on one core.
+400 MB of text a second on one core; a build has its workers do it. Parts are put together in their order, whoever gathered
+them.
+
+Where the recipe looks for personal data, what is quoted is masked: a document that was dropped for a card's number holds it.
 
 It does not judge: figures.py turns this into figures.
 """
@@ -11,8 +14,9 @@ It does not judge: figures.py turns this into figures.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,11 +35,17 @@ FORMAT = "codedev.corpus/1"
 EXAMPLES = 3  # of each drop reason and error kind
 BATCH_BYTES = 16 << 20  # of a batch, about: a few long documents or many short ones
 BATCH_ROWS = 4096  # at most
-RAW_SHOWN = 160  # bytes of an unreadable record
+RAW_SHOWN = 160  # characters of an unreadable record
 MAX_NAMES = 4096  # languages, licences or kinds of one source that are told apart exactly, see TopSums
+MASKED_BEHIND = 20_000  # characters behind an excerpt that are searched with it: a key is no shorter for being cut
 MAX_REASONS = 500  # drop reasons, and error kinds, that get examples; there are some dozens
 
-_DOCUMENT_COLUMNS = {"text", "kind", "lang", "lang_score", "licence", "url", "origin", "meta"}
+_COLUMNS = {
+    "documents": {"text", "kind", "lang", "lang_score", "licence", "url", "origin", "meta"},
+    "dropped": {"id", "text", "origin", "stage", "reason", "evidence"},
+    "errors": {"file", "offset", "member", "kind", "message", "raw"},
+}
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # (task, arguments) -> results in any order, as an engine's Run
 
 
 class StageCounts(NamedTuple):
@@ -89,7 +99,7 @@ class Example(NamedTuple):
     file: str | None
     offset: int | None
     member: str | None
-    text: str | None  # the first EXCERPT characters; None where the row holds none
+    text: str | None  # the first EXCERPT characters, while parts are gathered MASKED_BEHIND more; None where the row holds none
     said: str | None  # evidence (JSON) of a drop, message of an error
     cut: bool  # whether the document goes on after `text`
 
@@ -121,6 +131,11 @@ class Kept:
     def bytes(self) -> int:
         return self.kinds.bytes
 
+    def merge(self, other: Kept) -> None:
+        self.lengths.merge(other.lengths)
+        for mine, theirs in ((self.kinds, other.kinds), (self.languages, other.languages), (self.licences, other.licences)):
+            mine.merge(theirs)
+
 
 @dataclass
 class CorpusData:
@@ -141,8 +156,8 @@ class CorpusData:
     near: NearAudit | None = None  # None: near-duplicates were not looked for, or not sampled
 
 
-def gather(corpus: Path) -> CorpusData:
-    """Read the corpus directory once. InputError where it is not a finished one."""
+def gather(corpus: Path, run: Map = map) -> CorpusData:
+    """Read the corpus directory once, part by part with `run`. InputError where it is not a finished one."""
     manifest = _manifest(corpus)
     try:
         sources = [Source(s["name"], s.get("type", ""), s.get("files", 0), s.get("bytes_in", 0)) for s in manifest["sources"]]
@@ -166,7 +181,7 @@ def gather(corpus: Path) -> CorpusData:
             kept={source.name: Kept() for source in sources},
             dropped={source.name: Lengths() for source in sources},
             rows={"dropped": Counter(), "errors": Counter()},
-            origins={"domain": TopSums(), "repository": TopSums(), "file": TopSums()},
+            origins=_origins(),
             scores={},
             drop_examples={},
             error_examples={},
@@ -176,16 +191,44 @@ def gather(corpus: Path) -> CorpusData:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{corpus / 'manifest.json'}: is no complete manifest ({error!r}). {_rebuild(corpus)}") from None
 
-    for source, batch in _batches(corpus, parts["documents"], data, _DOCUMENT_COLUMNS):
-        _add_documents(data, source, batch)
-    drops, errors = _Examples(), _Examples()
-    for source, batch in _batches(corpus, parts["dropped"], data, {"id", "text", "origin", "stage", "reason", "evidence"}):
-        _add_dropped(data, drops, source, batch)
-    for source, batch in _batches(corpus, parts["errors"], data, {"file", "offset", "member", "kind", "message", "raw"}):
-        _add_errors(data, errors, source, batch)
-    data.drop_examples, data.error_examples = drops.chosen(), errors.chosen()
+    listed = [_listed(corpus, table, part, data) for table in _COLUMNS for part in parts[table]]
+    examples = {"dropped": _Examples(), "errors": _Examples()}
+    for part in _in_order(run(partial(_gather_part, corpus), enumerate(listed))):
+        data.kept[part.source].merge(part.kept)
+        data.dropped[part.source].merge(part.dropped)
+        for name, sums in part.origins.items():
+            data.origins[name].merge(sums)
+        for column, sketch in part.scores.items():
+            data.scores.setdefault(column, Sketch()).merge(sketch)
+        if part.table in examples:
+            data.rows[part.table][part.source] += part.rows
+            examples[part.table].merge(part.examples)
+    quoted = _quoting(data)
+    data.drop_examples = {key: [_quoted_drop(one, quoted) for one in told] for key, told in examples["dropped"].chosen().items()}
+    data.error_examples = {key: [_quoted_error(one, quoted) for one in told] for key, told in examples["errors"].chosen().items()}
     data.scores = dict(sorted(data.scores.items()))
     return data
+
+
+def _origins() -> dict[str, TopSums]:
+    return {"domain": TopSums(), "repository": TopSums(), "file": TopSums()}
+
+
+def _quoting(data: CorpusData) -> Callable[[str], str]:
+    """What makes a text fit to be quoted."""
+    if not any(stage.stage == "pii" for stages in data.waterfall.values() for stage in stages):
+        return str
+    from codedev.corpus.personal import masked  # its kernels: not for those who need none
+
+    return masked
+
+
+def _quoted_drop(example: Example, quoted: Callable[[str], str]) -> Example:
+    return example._replace(text=example.text and quoted(example.text)[:EXCERPT])
+
+
+def _quoted_error(example: Example, quoted: Callable[[str], str]) -> Example:
+    return example._replace(text=quoted(example.text or "")[:RAW_SHOWN] or None, said=quoted(example.said or ""))
 
 
 def _near(told: dict[str, Any] | None) -> NearAudit | None:
@@ -218,23 +261,26 @@ def _manifest(corpus: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _batches(corpus: Path, parts: list[str], data: CorpusData, wanted: set[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """(source, batch) of every part the manifest names, in its order: the `wanted` columns that are there, and all q.* columns."""
-    for part in parts:
-        path = corpus / part
-        source = Path(part).parent.name  # documents/<source>/part-00000.parquet
-        if source not in data.kept or not path.resolve().is_relative_to(corpus.resolve()):
-            raise InputError(f"{corpus / 'manifest.json'}: the part {part!r} belongs to no source of it. {_rebuild(corpus)}")
-        try:
-            with pq.ParquetFile(path) as file:
-                names = [name for name in file.schema_arrow.names if name in wanted or name.startswith("q.")]
-                for batch in file.iter_batches(_rows(file.metadata), columns=names):
-                    yield source, batch
-        except FileNotFoundError:
-            raise InputError(f"{path}: is named in the manifest and missing. {_rebuild(corpus)}") from None
-        except (OSError, pa.ArrowException) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{path}: cannot be read as Parquet: {first}. {_rebuild(corpus)}") from None
+def _listed(corpus: Path, table: str, part: str, data: CorpusData) -> tuple[str, str, str]:
+    """(table, source, part) of a part that the manifest names. InputError where it is none of this corpus."""
+    source = Path(part).parent.name  # documents/<source>/part-00000.parquet
+    if source not in data.kept or not (corpus / part).resolve().is_relative_to(corpus.resolve()):
+        raise InputError(f"{corpus / 'manifest.json'}: the part {part!r} belongs to no source of it. {_rebuild(corpus)}")
+    return table, source, part
+
+
+def _batches(corpus: Path, part: str, wanted: set[str]) -> Iterator[pa.RecordBatch]:
+    """The part's rows: the `wanted` columns that are there, and all q.* columns."""
+    path = corpus / part
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if name in wanted or name.startswith("q.")]
+            yield from file.iter_batches(_rows(file.metadata), columns=names)
+    except FileNotFoundError:
+        raise InputError(f"{path}: is named in the manifest and missing. {_rebuild(corpus)}") from None
+    except (OSError, pa.ArrowException) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be read as Parquet: {first}. {_rebuild(corpus)}") from None
 
 
 def _rows(metadata: pq.FileMetaData) -> int:
@@ -242,6 +288,41 @@ def _rows(metadata: pq.FileMetaData) -> int:
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
     largest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=1.0)
     return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, largest))))
+
+
+@dataclass
+class _Part:
+    """What one part adds."""
+
+    table: str
+    source: str
+    rows: int = 0
+    kept: Kept = field(default_factory=Kept)
+    dropped: Lengths = field(default_factory=Lengths)
+    origins: dict[str, TopSums] = field(default_factory=_origins)
+    scores: dict[str, Sketch] = field(default_factory=dict)
+    examples: _Examples = field(default_factory=lambda: _Examples())
+
+
+def _gather_part(corpus: Path, listed: tuple[int, tuple[str, str, str]]) -> tuple[int, _Part]:
+    number, (table, source, path) = listed
+    part = _Part(table, source)
+    add = {"documents": _add_documents, "dropped": _add_dropped, "errors": _add_errors}[table]
+    for batch in _batches(corpus, path, _COLUMNS[table]):
+        part.rows += batch.num_rows
+        add(part, batch)
+    return number, part
+
+
+def _in_order(numbered: Iterable[tuple[int, _Part]]) -> Iterator[_Part]:
+    """The parts by their numbers 0, 1, 2 …; those that come early wait."""
+    early: dict[int, _Part] = {}
+    wanted = 0
+    for number, part in numbered:
+        early[number] = part
+        while wanted in early:
+            yield early.pop(wanted)
+            wanted += 1
 
 
 def _lengths(text: pa.Array, into: Lengths) -> pa.Array:
@@ -252,8 +333,8 @@ def _lengths(text: pa.Array, into: Lengths) -> pa.Array:
     return pc.fill_null(pc.binary_length(text), 0).cast(pa.int64())
 
 
-def _add_documents(data: CorpusData, source: str, batch: pa.RecordBatch) -> None:
-    kept = data.kept[source]
+def _add_documents(part: _Part, batch: pa.RecordBatch) -> None:
+    kept = part.kept
     sizes = _lengths(batch["text"], kept.lengths)
     frame = pl.DataFrame(
         {
@@ -271,13 +352,13 @@ def _add_documents(data: CorpusData, source: str, batch: pa.RecordBatch) -> None
     from_repository = pl.col("repository").is_not_null()
     from_web = ~from_repository & (pl.col("kind") == "web").fill_null(False) & pl.col("domain").is_not_null()
     for column, chosen in (("repository", from_repository), ("domain", from_web), ("file", ~from_repository & ~from_web)):
-        data.origins[column].add(_sums(frame.filter(chosen), column))
+        part.origins[column].add(_sums(frame.filter(chosen), column))
     for column in batch.schema.names:
         values = batch[column]
         scored = column.startswith("q.") or column == "lang_score"
         if not scored or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
             continue
-        data.scores.setdefault(column, Sketch()).add(values.drop_null().to_numpy(zero_copy_only=False))
+        part.scores.setdefault(column, Sketch()).add(values.drop_null().to_numpy(zero_copy_only=False))
 
 
 def _sums(frame: pl.DataFrame, column: str) -> Iterator[tuple[str | None, int, int]]:
@@ -285,43 +366,41 @@ def _sums(frame: pl.DataFrame, column: str) -> Iterator[tuple[str | None, int, i
     return frame.group_by(column).agg(pl.col("bytes").sum(), pl.len()).sort(column).iter_rows()
 
 
-def _add_dropped(data: CorpusData, examples: _Examples, source: str, batch: pa.RecordBatch) -> None:
-    data.rows["dropped"][source] += batch.num_rows
-    _lengths(batch["text"], data.dropped[source])
+def _add_dropped(part: _Part, batch: pa.RecordBatch) -> None:
+    _lengths(batch["text"], part.dropped)
     keys = [value or "" for value in batch["id"].to_pylist()]
-    for row, key in examples.candidates(keys, batch["stage"], batch["reason"]):
+    for row, key in part.examples.candidates(keys, batch["stage"], batch["reason"]):
         text = batch["text"][row : row + 1]
         origin = batch["origin"][row].as_py() or {}
-        examples.add(
+        part.examples.add(
             key,
             Example(
-                source=source,
+                source=part.source,
                 id=keys[row],
                 file=origin.get("file"),
                 offset=origin.get("offset"),
                 member=origin.get("member"),
-                text=pc.utf8_slice_codeunits(text, 0, EXCERPT)[0].as_py(),
+                text=pc.utf8_slice_codeunits(text, 0, EXCERPT + MASKED_BEHIND)[0].as_py(),
                 said=batch["evidence"][row].as_py(),
                 cut=(pc.utf8_length(text)[0].as_py() or 0) > EXCERPT,
             ),
         )
 
 
-def _add_errors(data: CorpusData, examples: _Examples, source: str, batch: pa.RecordBatch) -> None:
-    data.rows["errors"][source] += batch.num_rows
+def _add_errors(part: _Part, batch: pa.RecordBatch) -> None:
     columns = batch.select(["file", "offset", "member"]).to_pydict()
     keys = [f"{file}\0{offset}\0{member}" for file, offset, member in zip(*columns.values(), strict=True)]
-    for row, key in examples.candidates(keys, pa.repeat("", batch.num_rows), batch["kind"]):
+    for row, key in part.examples.candidates(keys, pa.repeat("", batch.num_rows), batch["kind"]):
         raw = batch["raw"][row].as_py() or b""
-        examples.add(
+        part.examples.add(
             key,
             Example(
-                source=source,
+                source=part.source,
                 id=None,
                 file=columns["file"][row],
                 offset=columns["offset"][row],
                 member=columns["member"][row],
-                text=raw[:RAW_SHOWN].decode("utf-8", errors="replace") or None,
+                text=raw.decode("utf-8", errors="replace")[: RAW_SHOWN + MASKED_BEHIND],
                 said=batch["message"][row].as_py(),
                 cut=False,
             ),
@@ -366,6 +445,11 @@ class _Examples:
         rivals.append((hashed, name, example))
         rivals.sort(key=lambda rival: rival[:2])
         del rivals[EXAMPLES:]
+
+    def merge(self, other: _Examples) -> None:
+        for (stage, reason), told in other.best.items():
+            for hashed, name, example in told:
+                self.add((hashed, name, stage, reason), example)
 
     def chosen(self) -> dict[tuple[str, str], list[Example]]:
         return {key: [example for _, _, example in self.best[key]] for key in sorted(self.best)}

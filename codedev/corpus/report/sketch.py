@@ -104,6 +104,13 @@ class TopSums:
             if len(self.sums) >= 2 * self.capacity:
                 self._trim()
 
+    def merge(self, other: TopSums) -> None:
+        """Add what `other`, of the same capacity, has summed; what both may be short by adds up."""
+        whole = (self.bytes + other.bytes, self.documents + other.documents)
+        self.add((name, size, documents) for name, (size, documents) in other.sums.items())
+        self.bytes, self.documents = whole
+        self.short_by += other.short_by
+
     def _trim(self) -> None:
         cut = sorted((size for size, _ in self.sums.values()), reverse=True)[self.capacity]
         self.short_by += cut
