@@ -14,9 +14,10 @@ _PIECE = 8192  # characters of a document that is cut: bibles, poems
 _HELD = 0.1  # of the documents, by a hash of their place
 
 
-def documents(data: Path) -> Iterator[tuple[str, str, str]]:
-    """(kind, place, text) in a fixed order. Files that are no UTF-8 are passed over."""
-    yield from _code(data / "code")
+def documents(data: Path, code: float = 0) -> Iterator[tuple[str, str, str]]:
+    """(kind, place, text) in a fixed order: 6 MB of source files of each language, or of `code` bytes a fifth. Files that are no UTF-8 are
+    passed over."""
+    yield from _code(data / "code", int(code / 5) if code else _OF_LANGUAGE)
     yield from (("latex", place, text) for place, text in _files(data / "science", "*.tex"))
     for place, text in _files(data / "books", "*.txt"):
         chinese = len(re.findall(r"[一-鿿]", text[:4000])) > 400
@@ -54,8 +55,8 @@ def _hash(text: str) -> int:
     return xxhash.xxh3_64_intdigest(text.encode())
 
 
-def _code(folder: Path) -> Iterator[tuple[str, str, str]]:
-    left = dict.fromkeys(_CODE, _OF_LANGUAGE)
+def _code(folder: Path, of_language: int) -> Iterator[tuple[str, str, str]]:
+    left = dict.fromkeys(_CODE, of_language)
     found = [path for path in folder.rglob("*") if path.suffix[1:] in _CODE and path.is_file()]
     for path in sorted(found, key=lambda path: _hash(str(path.relative_to(folder)))):
         size = path.stat().st_size
