@@ -40,6 +40,7 @@ bounds: setup
 	rm -rf $(NUMBA_CACHE_DIR)
 	$(BIN)/codedev doctor --warm >/dev/null
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/test_hostile_kernels.py tests/test_kernels_*.py
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/test_tokenize_engines.py -k "brute_force or refuse"
 
 # What takes too long for every run: 100 MB of one character through every kernel.
 huge: setup

@@ -175,6 +175,7 @@ def print_waterfall(manifest: dict[str, Any]) -> None:
     print(
         f"records {totals['records']:,} = kept {totals['documents']:,} + dropped {totals['dropped']:,} + errors {totals['errors']:,}"
         + (f" + joined into documents {totals['joined']:,}" if totals.get("joined") else "")
+        + (f" + removed {totals['removed'] + totals['erased']:,}" if "removed" in totals else "")
         + f"    raw {size(totals['bytes_in'])} -> text {size(totals['text_bytes'])}"
     )
 
@@ -198,10 +199,16 @@ def print_tokens(out: str, result: dict[str, Any]) -> None:
     if "mixture" in manifest:
         groups = manifest["mixture"]["groups"].items()
         cells = [
-            [name, group["tokens"], group["tokens_asked"] or "", group["tokens_mixed"], f"{group['epochs']:.3g}", f"{group['share']:.2%}"]
+            [
+                name, group["tokens"], group["tokens_asked"] or "", group["tokens_mixed"],
+                f"{group['tokens_mixed'] / max(group['tokens'], 1):.3g}", f"{group['share']:.2%}",
+            ]
             for name, group in groups
-        ]
+        ]  # fmt: skip
         print_table(f"Mixture by {manifest['mixture']['by']}", ["", "tokens", "asked", "mixed", "epochs", "share"], cells)
+        short = [name for name, group in groups if group["tokens_mixed"] < 0.9 * (group["tokens_asked"] or 0)]
+        if short:
+            print(f"more than a tenth short of what was asked, as documents are taken whole: {', '.join(short)}")
     _print_dropped(result)
 
 

@@ -98,6 +98,15 @@ def test_only_answers_carry_loss(home: Path, vocabulary: Vocabulary, tmp_path: P
     assert found["token"]["as_encoded"]
 
 
+def test_templates_that_end_every_turn_as_a_document_ends(home: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    recipe = TokenizeRecipe(mode="sft", seq_len=1024, chat=ChatRecipe(template="alpaca"))
+    manifest = tokenize_corpus(home / "corpus", home / "tokenizer", tmp_path / "s", recipe)["manifest"]
+    rows = rows_of(tmp_path / "s")
+    turns = sum(message["role"] == "assistant" for n in range(60) for message in talk(n, 1 + n % 5))
+    assert sum(learned(row).count(vocabulary.eos_id) for row in rows) == turns
+    assert manifest["counts"]["documents"] == 62
+
+
 @pytest.mark.parametrize("overlong", ["truncate", "drop", "split"])
 def test_long_conversations_are_counted(home: Path, tmp_path: Path, overlong: Any) -> None:
     recipe = TokenizeRecipe(mode="sft", seq_len=160, overlong=overlong)
@@ -189,4 +198,4 @@ def test_what_makes_no_sense_is_refused(home: Path, tmp_path: Path) -> None:
     plain = TokenizeRecipe(mode="sft", chat=ChatRecipe(plain=True))
     manifest = tokenize_corpus(home / "texts", home / "tokenizer", tmp_path / "p", plain)["manifest"]
     assert manifest["counts"]["documents"] == 8
-    assert "dropped" not in manifest
+    assert manifest["dropped"] == {}

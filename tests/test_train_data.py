@@ -148,8 +148,8 @@ def test_schedules() -> None:
 
 def test_recipes_say_what_is_wrong() -> None:
     cases = {
-        "there is no stage 'sft'": {"stage": "sft"},
-        "there is no tuning 'lora'": {"tune": "lora"},
+        "there is no stage 'dpo'": {"stage": "dpo"},
+        "there is no tuning 'loar'": {"tune": "loar"},
         "unknown key 'stepz' in run: did you mean 'steps'?": {"run__stepz": 1},
         "run.steps is 0": {"run__steps": 0},
         "either `steps` or `epochs`": {"run__epochs": 1.0},

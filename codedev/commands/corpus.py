@@ -156,6 +156,78 @@ def corpus_inspect(
         show(rows, whole=document_id is not None)
 
 
+@corpus.command("remove")
+@click.argument("directory", metavar="CORPUS", type=PATH)
+@click.option("--ids", "ids_file", type=PATH, required=True, help="The ids, one a line; Parquet or CSV: the column id; - = standard input.")
+@click.option(
+    "--shards", multiple=True, type=PATH, help="Shards or tables made from CORPUS, to be brought up to date too; may be given again."
+)
+@click.option(
+    "--shards-mode",
+    type=click.Choice(["mask", "repack"]),
+    default="mask",
+    show_default=True,
+    help="mask: rows stay, removed tokens become padding without loss; repack: rows concerned are packed anew.",
+)
+@click.option("--missing-ok", is_flag=True, help="Pass over ids that CORPUS does not have; else nothing is done.")
+@click.option("--duplicates", is_flag=True, help="Also erase dropped documents that lost to one of these, whose text is theirs or near it.")
+@click.option("--out", type=PATH, default=None, help="Leave CORPUS as it is and write what is left here. Default: in place.")
+@JSON
+@QUIET
+def corpus_remove(
+    directory: Path,
+    ids_file: Path,
+    shards: tuple[Path, ...],
+    shards_mode: str,
+    missing_ok: bool,
+    duplicates: bool,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Take documents out of a finished corpus, and of shards made from it: their text is left in neither.
+
+    Run it again after an interruption. A later build in CORPUS keeps them out.
+
+    \b
+    Example: codedev corpus remove corpus --ids withdrawn.txt --shards shards
+    """
+    from codedev._errors import InputError
+    from codedev._terminal import note, watch
+    from codedev.corpus.remove import copy_corpus, finish_removal, read_ids, remove_documents
+    from codedev.tokenize.remove import check_shards, remove_from_shards
+
+    ids = read_ids(ids_file)
+    with watch(quiet=quiet or as_json) as progress:
+        if out is not None:
+            copy_corpus(directory, out)
+            directory = out
+        elif not directory.is_dir():
+            raise InputError(f"{directory}: there is no such corpus directory")
+        finish_removal(directory)
+        for one in shards:  # before anything is changed
+            check_shards(one, directory)
+        result = remove_documents(directory, ids, missing_ok=missing_ok, duplicates=duplicates, progress=progress)
+        result["shards"] = [remove_from_shards(one, directory, mode=shards_mode, progress=progress) for one in shards]
+    if as_json:
+        print_json(result)
+        return
+    counts = result["removed"], result["already"], len(result["unknown"])
+    print("{}: {:,} documents removed, {:,} ids removed before, {:,} unknown".format(directory, *counts))
+    for name in result["unknown"][:10]:
+        note(f"unknown: {printable(name)}")
+    if result["receipt"]:
+        note(f"receipt: {result['receipt']}")
+    if result["duplicates"]:
+        named = ", ".join(printable(name) for name in result["duplicates"][:3])
+        note(f"{len(result['duplicates']):,} dropped documents lost to a removed one and are still under dropped/: {named}, …")
+        note("--duplicates erases them")
+    for told in result["shards"]:
+        print(f"{told['path']}: {told['tokens']:,} tokens of {told['rows']:,} rows removed, {told['files']:,} files written")
+        for export in told["stale"]:
+            note(f"{export}: was exported before the removal; export again")
+
+
 @corpus.command("diff")
 @click.argument("directory_a", type=PATH)
 @click.argument("directory_b", type=PATH)

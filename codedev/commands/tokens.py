@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,14 @@ def tokenizer() -> None:
 @click.argument("corpus_directory", metavar="CORPUS", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The tokenizer directory.")
 @click.option("--vocab-size", type=click.IntRange(310), default=65_536, show_default=True, help="Tokens, special ones included.")
-@click.option("--preset", default="u7", show_default=True, help="Pretokenization: u7, u7-aligned, gpt2, cl100k, qwen or llama3.")
+@click.option(
+    "--engine",
+    type=click.Choice(["bpe", "sentencepiece-bpe", "sentencepiece-unigram"]),
+    default="bpe",
+    show_default=True,
+    help="Byte-level BPE, or a SentencePiece model.",
+)
+@click.option("--preset", default=None, help="Pretokenization: u7 (default), u7-aligned, gpt2, cl100k, qwen or llama3.")
 @click.option("--special-slots", type=click.IntRange(0), default=256, show_default=True, help="Ids reserved for special tokens.")
 @click.option("--sample-bytes", type=Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
 @click.option("--weight", "weights", multiple=True, metavar="SOURCE=W", help="Sample a source W times as densely as others.")
@@ -29,7 +37,8 @@ def tokenizer_train(
     corpus_directory: Path,
     out: Path,
     vocab_size: int,
-    preset: str,
+    engine: str,
+    preset: str | None,
     special_slots: int,
     sample_bytes: int,
     weights: tuple[str, ...],
@@ -37,26 +46,27 @@ def tokenizer_train(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train a byte-level BPE tokenizer on the documents of CORPUS.
+    """Train a byte-level BPE tokenizer, or a SentencePiece model, on the documents of CORPUS.
 
     \b
     Example: codedev tokenizer train corpus --out tokenizer --vocab-size 32768
     """
-    from codedev._terminal import watch
-    from codedev.tokenize.train import train_tokenizer
+    from codedev._terminal import compiling, watch
 
+    click.get_current_context().with_resource(compiling(quiet=quiet or as_json))
+    if engine != "bpe" and preset is not None:
+        raise click.UsageError(f"--preset: {engine} cuts text by its own rules; leave it out")
+    how: dict[str, Any] = {"vocab_size": vocab_size, "special_slots": special_slots, "sample_bytes": sample_bytes, "seed": seed}
+    how["weights"] = _weights(weights)
     with watch(quiet=quiet or as_json) as progress:
-        result = train_tokenizer(
-            corpus_directory,
-            out,
-            vocab_size=vocab_size,
-            preset=preset,
-            special_slots=special_slots,
-            sample_bytes=sample_bytes,
-            weights=_weights(weights),
-            seed=seed,
-            progress=progress,
-        )
+        if engine == "bpe":
+            from codedev.tokenize.train import train_tokenizer
+
+            result = train_tokenizer(corpus_directory, out, preset=preset or "u7", progress=progress, **how)
+        else:
+            from codedev.tokenize.train_pieces import train_pieces
+
+            result = train_pieces(corpus_directory, out, engine=engine, progress=progress, **how)
     if as_json:
         print_json(result)
     else:
@@ -68,6 +78,63 @@ def _weights(given: tuple[str, ...]) -> dict[str, float]:
         return {name: float(weight) for name, weight in (text.split("=", 1) for text in given)}
     except ValueError:
         raise click.UsageError(f"--weight is SOURCE=NUMBER, for example --weight code=2, not {' '.join(given)}") from None
+
+
+@tokenizer.command("extend")
+@click.argument("tokenizer_path", metavar="TOKENIZER", type=PATH)
+@click.argument("corpus_directory", metavar="[CORPUS]", type=PATH, required=False)
+@click.option("--tokens", type=PATH, metavar="FILE", default=None, help="Words to add, one a line, in place of a CORPUS.")
+@click.option("--out", type=PATH, required=True, help="The directory of the extended tokenizer.")
+@click.option("--add", type=click.IntRange(0), default=None, help="At most so many tokens; default: 1000 from a CORPUS, all of FILE.")
+@click.option("--special", multiple=True, metavar="NAME", help="Add a special token, as <|fim_prefix|>; can be repeated.")
+@click.option("--shape", default=None, metavar="NAME", help="How a file of ranks cuts text, where that is not known.")
+@click.option("--sample-bytes", type=Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
+@click.option("--weight", "weights", multiple=True, metavar="SOURCE=W", help="Sample a source W times as densely as others.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which documents a sample takes.")
+@JSON
+@QUIET
+def tokenizer_extend(
+    tokenizer_path: Path,
+    corpus_directory: Path | None,
+    tokens: Path | None,
+    out: Path,
+    add: int | None,
+    special: tuple[str, ...],
+    shape: str | None,
+    sample_bytes: int,
+    weights: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Add tokens of a domain to TOKENIZER, for training a model of it further: old ids stay as they are.
+
+    \b
+    Example: codedev tokenizer extend qwen.tiktoken corpus --add 2000 --special "<|fim_prefix|>" --out extended
+    """
+    from codedev._terminal import watch
+    from codedev.tokenize.extend import extend_tokenizer
+
+    with watch(quiet=quiet or as_json) as progress:
+        result = extend_tokenizer(
+            tokenizer_path,
+            out,
+            corpus=corpus_directory,
+            tokens=tokens,
+            add=add,
+            special=special,
+            sample_bytes=sample_bytes,
+            weights=_weights(weights),
+            seed=seed,
+            shape=shape,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result)
+        return
+    before, after = (result["heldout"][f"bytes_per_token_{when}"] for when in ("before", "after"))
+    gain = f", {before:.3f} bytes a token before and {after:.3f} after, on held-out text" if before and after else ""
+    print(f"{out}: {result['tokens']:,} tokens and {len(result['special']):,} special ones added to {result['base']['size']:,}{gain}")
 
 
 @tokenizer.command("compare")
@@ -105,9 +172,18 @@ def tokenizer_compare(
         note(f"page: {printable(str(out))}")
 
 
+def _beside(keys: dict[str, Any], recipe: Path) -> None:
+    """A template's file is looked for beside the recipe that names it, as all files of a recipe are."""
+    template = keys["chat"].get("template") if isinstance(keys.get("chat"), dict) else None
+    if isinstance(template, str) and (recipe.parent / template).is_file():
+        keys["chat"] = {**keys["chat"], "template": str(recipe.parent / template)}
+
+
 @click.command("tokenize")
 @click.argument("corpus_directory", metavar="CORPUS", type=PATH)
-@click.option("--tokenizer", "tokenizer_path", type=PATH, required=True, help="A tokenizer directory or tokenizer.json.")
+@click.option(
+    "--tokenizer", "tokenizer_path", type=PATH, required=True, help="A directory, or a tokenizer.json, *.model, *.tiktoken, tekken.json."
+)
 @click.option("--out", type=PATH, required=True, help="The shard directory; an interrupted run is resumed.")
 @click.option("--recipe", "recipe_path", type=PATH, default=None, help="Fill in the middle, mixtures, chat templates and more.")
 @OVERRIDES
@@ -117,6 +193,7 @@ def tokenizer_compare(
 @click.option("--holdout", type=click.FloatRange(0, 0.5), default=None, help="Share of documents kept for evaluation; default: none.")
 @click.option("--seed", type=int, default=None, help="Of the shuffle; default: 0.")
 @click.option("--eos", default=None, metavar="TOKEN", help="The end-of-document token, where the tokenizer does not name it.")
+@click.option("--shape", default=None, metavar="NAME", help="How a file of tiktoken's ranks cuts text, where that is not known.")
 @click.option("--workers", type=click.IntRange(1), default=None, help="Encoding threads; default: all cores.")
 @JSON
 @QUIET
@@ -132,6 +209,7 @@ def tokenize_command(
     holdout: float | None,
     seed: int | None,
     eos: str | None,
+    shape: str | None,
     workers: int | None,
     as_json: bool,
     quiet: bool,
@@ -144,13 +222,17 @@ def tokenize_command(
     Example: codedev tokenize corpus --tokenizer tokenizer --out shards --seq-len 2048 --holdout 0.01
     """
     from codedev import _recipe
-    from codedev._terminal import print_tokens, watch
+    from codedev._terminal import compiling, print_tokens, watch
+
+    click.get_current_context().with_resource(compiling(quiet=quiet or as_json))  # the imports compile too
     from codedev.tokenize.build import tokenize_corpus
     from codedev.tokenize.recipe import TokenizeRecipe
 
     keys = _recipe.read(recipe_path, overrides) if recipe_path else _recipe.overridden({}, overrides)
     flags = {"seq_len": seq_len, "mode": mode, "overlong": overlong, "holdout": holdout, "seed": seed}
     keys |= {name: value for name, value in flags.items() if value is not None}
+    if recipe_path:
+        _beside(keys, recipe_path)
     recipe = _recipe.check(keys, TokenizeRecipe, str(recipe_path or "codedev tokenize"))
 
     with watch(quiet=quiet or as_json) as progress:
@@ -160,6 +242,7 @@ def tokenize_command(
             out,
             recipe,
             eos=eos,
+            shape=shape,
             workers=workers,
             progress=progress,
         )

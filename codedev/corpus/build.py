@@ -33,6 +33,7 @@ from codedev.corpus.known import index_all, known_key, parts_of
 from codedev.corpus.language import DEFAULT, PLAIN
 from codedev.corpus.plan import Plan, make_plan, read_plan
 from codedev.corpus.recipe import CorpusRecipe
+from codedev.corpus.remove import check_pending, keep_out
 from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
@@ -62,6 +63,7 @@ def build(
     single worker is this process otherwise, where a debugger sees everything and nothing guards it.
     Raises InputError, RunError, and ExpectationError after a complete run that breaks its `expect:`.
     """
+    check_pending(out)
     _check_out(out)
     with locked(out):
         sweep(out)
@@ -87,6 +89,7 @@ def build(
                 manifest = _build(recipe, context, plan, run, memory, progress, events)
                 manifest |= {"identity": identity}
                 _check_balance(manifest)
+                manifest = keep_out(out, manifest)  # what `corpus remove` took out of it before
                 write_json(out / "manifest.json", manifest)
                 events.log("built", **manifest["totals"])
                 write_report(out, run)

@@ -106,6 +106,8 @@ def write_unit(context: Context, found: Path, placed: Placed) -> dict[str, Any]:
         "dropped": dropped.rows,
         "errors": write_part(paths["errors"], read_part(scored.with_suffix(".errors.parquet")), ERROR),
     }
+    if index is None:
+        paths["index"].unlink(missing_ok=True)  # of a build that asked for one
     facts = {"key": key, "rows": rows, **kept_facts, "counts": counts, "renamed": renamed}
     return write_receipt(receipt_path, [path for path in paths.values() if path.exists()], facts)
 

@@ -32,7 +32,7 @@ from codedev.tokenize.shards import FORMAT, Written, write_rows
 from codedev.tokenize.store import Store
 from codedev.tokenize.tables import FORMAT as TABLES
 from codedev.tokenize.tables import build_tables
-from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary, token_name
+from codedev.tokenize.vocabulary import Vocabulary, copy_into, load_vocabulary, token_name
 
 HELDOUT = "heldout"
 DROPPED = "dropped.parquet"
@@ -47,6 +47,7 @@ def tokenize_corpus(
     recipe: TokenizeRecipe = TokenizeRecipe(),  # noqa: B008  frozen
     *,
     eos: str | None = None,
+    shape: str | None = None,
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -54,10 +55,10 @@ def tokenize_corpus(
 
     `recipe.holdout` is the share of documents (by a hash of the id) that goes to OUT/heldout. `recipe.overlong` says what becomes of
     documents longer than a row: split into full rows and a tail, truncate to one row, or drop; what is lost is counted as
-    tokens_truncated. `eos` names the token that ends a document where the tokenizer's is not known. `workers` are encoding threads, all
-    cores when None. Raises InputError for what cannot be used, RunError when OUT is being written to.
+    tokens_truncated. `eos` names the token that ends a document where the tokenizer's is not known, `shape` how a file of ranks cuts text.
+    `workers` are encoding threads, all cores when None. Raises InputError for what cannot be used, RunError when OUT is being written to.
     """
-    source, vocabulary = open_corpus(corpus), load_vocabulary(tokenizer, eos=eos)
+    source, vocabulary = open_corpus(corpus), load_vocabulary(tokenizer, eos=eos, shape=shape)
     _check_out(out)
     with locked(out):
         request = _request(source, vocabulary, recipe)
@@ -95,7 +96,7 @@ def _request(corpus: Corpus, vocabulary: Vocabulary, recipe: TokenizeRecipe) -> 
         "eos_id": vocabulary.eos_id,
         "pad_id": vocabulary.pad_id,
         "tokenizer": {
-            "file": "tokenizer.json",
+            "file": vocabulary.file,
             "hash": vocabulary.hash,
             "eos": token_name(vocabulary, vocabulary.eos_id),
             "byte_spans": "offsets" if vocabulary.byte_lengths is None else "vocabulary",
@@ -133,7 +134,7 @@ def _complete(out: Path, request: dict[str, Any]) -> dict[str, dict[str, Any]] |
             same &= manifest["packing"].items() >= request["packing"].items()
             same &= request["corpus"].items() <= manifest["corpus"].items()
             same &= all(file_hash(folder / entry["name"]) == entry["hash"] for entry in manifest["files"])
-            same &= file_hash(folder / "tokenizer.json") == manifest["tokenizer"]["hash"]
+            same &= file_hash(folder / request["tokenizer"]["file"]) == manifest["tokenizer"]["hash"]
         except (InputError, OSError, KeyError, TypeError):
             return None
         if not same:
@@ -205,8 +206,7 @@ def _build(
             lambda tokens, begin=done: progress("pack", begin + tokens, total),  # type: ignore[misc]  # mypy cannot infer a lambda's default
         )
         done += int(split.totals.tokens.sum())
-        with atomic_write(split.folder / "tokenizer.json") as temporary:
-            temporary.write_bytes(vocabulary.path.read_bytes())
+        copy_into(vocabulary, split.folder)
         _write_dropped(split, store, state)
         manifest = _manifest(request, split, corpus, written, state, mixture if split.name == "train" else None)
         write_json(split.folder / "manifest.json", manifest)
@@ -320,7 +320,7 @@ def _manifest(
         "rows": written.rows,
         "counts": {**counts, **left_out},
         "by_source": by_source,
-        **({"dropped": dropped} if dropped else {}),
+        "dropped": dropped,
         **({"mixture": mixture.told} if mixture else {}),
         "made": dict(sorted(state.counters.items())),  # of the whole corpus: what was not told plainly
         "packing": {**request["packing"], "padding_share": round(written.padding / slots, 6)},

@@ -139,7 +139,7 @@ def _batches(part: Part, position: int, columns: list[str]) -> Iterator[_Batch]:
 
 def _append(store: Store, vocabulary: Vocabulary, recipe: TokenizeRecipe, part: Part, batch: _Batch, units: Units, state: State) -> int:
     """Check the batch and append it to the store; returns the bytes of its text."""
-    _check(vocabulary, part, batch, units)
+    _check(vocabulary, part, batch, units, once=recipe.mode == "pt")
     rows, first = units.rows, store.length("counts")
     ids = batch.rows.column("id").cast(pa.large_string()).take(pa.array(rows))
     data, ends = text_buffers(ids)
@@ -218,13 +218,14 @@ def _factors(rows: pa.RecordBatch, recipe: TokenizeRecipe) -> np.ndarray:
     return found
 
 
-def _check(vocabulary: Vocabulary, part: Part, batch: _Batch, units: Units) -> None:
-    """The tokens of every document cover its text to the byte, but for what markers stand for, and none but ours ends a document."""
+def _check(vocabulary: Vocabulary, part: Part, batch: _Batch, units: Units, *, once: bool) -> None:
+    """The tokens of every document cover its text to the byte, but for what markers stand for, and none but ours ends a document. A chat
+    template may end every turn with the token that ends documents: then it need not stand `once`."""
     full = np.flatnonzero(units.counts)
     if len(full) == 0:
         return
     begins = np.concatenate([[0], np.cumsum(units.counts[full])[:-1]])
-    wrong = np.add.reduceat((units.ids == vocabulary.eos_id).astype(np.int64), begins) > 1
+    wrong = once & (np.add.reduceat((units.ids == vocabulary.eos_id).astype(np.int64), begins) > 1)
     problem = f"gives the token that ends a document from text ({token_name(vocabulary, vocabulary.eos_id)!r})"
     if not wrong.any():
         wrong = units.bytes[full] != units.told[full]

@@ -76,9 +76,10 @@ def _shape(model: Mapping[str, Any]) -> Shape | None:
     return shape_of(steps[0].get("pattern", {}).get("Regex", "")) if keeps else None
 
 
-def load_engine(path: Path) -> Engine:
-    """The engine of a tokenizer.json. InputError for one that is not supported."""
-    model = read_json(path)
+def load_engine(path: Path, model: Mapping[str, Any] | None = None) -> Engine:
+    """The engine of a tokenizer.json, or of `model`, the content of one. InputError for one that is not supported."""
+    if model is None:
+        model = read_json(path)
     try:
         reason, shape = supported(model), _shape(model)
         if reason is None and shape is not None:
@@ -98,7 +99,7 @@ def load_ranks(path: Path, shape: str) -> Engine:
             if line.strip():
                 text, rank = line.split()
                 tokens[int(rank)] = base64.b64decode(text, validate=True)
-        return Engine(SHAPES[shape], tables_from_ranks(*_packed(tokens)), [])
+        return Engine(SHAPES[shape], tables_of_tokens(tokens), [])
     except (ValueError, binascii.Error, OSError) as error:
         raise InputError(f"{path}: is no file of tiktoken's ranks: {error}") from None
 
@@ -174,6 +175,11 @@ def _by_id(text: np.ndarray, begins: np.ndarray, sizes: np.ndarray, ids: np.ndar
     counts = sizes[order]
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     return text[np.repeat(begins[order], counts) + within].astype(np.uint8), offsets
+
+
+def tables_of_tokens(tokens: Mapping[int, bytes]) -> BpeTables:
+    """The tables of tiktoken's ranks. ValueError where there are too many, or a byte is no token."""
+    return tables_from_ranks(*_packed(tokens))
 
 
 def _packed(tokens: Mapping[int, bytes]) -> tuple[np.ndarray, np.ndarray]:

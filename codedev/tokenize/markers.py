@@ -10,7 +10,7 @@ from codedev._errors import InputError
 from codedev.tokenize import residues
 from codedev.tokenize.engine import byte_characters
 from codedev.tokenize.recipe import TokenizeRecipe
-from codedev.tokenize.vocabulary import Vocabulary, special_id
+from codedev.tokenize.vocabulary import Vocabulary, names_of_text, special_id
 
 # Ours first; then StarCoder and Granite, Qwen, Code Llama, DeepSeek-Coder.
 _FIM_NAMES = (
@@ -72,7 +72,7 @@ def _ids(vocabulary: Vocabulary, names: tuple[str, ...]) -> list[int] | None:
 
 
 def _residues(vocabulary: Vocabulary) -> dict[str, tuple[int, int, np.ndarray]]:
-    vocab = vocabulary.tokenizer.get_vocab(with_added_tokens=False)
+    vocab = names_of_text(vocabulary)
     if not residues.ids(vocab) or not all(letter in vocab for letter in byte_characters()):
         return {}
     byte_ids = np.array([vocab[letter] for letter in byte_characters()], np.uint32)

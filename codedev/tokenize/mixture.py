@@ -65,7 +65,7 @@ def plan(recipe: MixtureRecipe, columns: Column, names: list[str], seed: int) ->
         name: {
             "tokens": int(natural[i]),
             "tokens_asked": None if asked is not None else int(budget[i]),
-            "epochs": round(float(epochs[i]), 6),
+            "epochs": round(float(realised[i] / natural[i]), 6),
             "tokens_mixed": int(realised[i]),
             "share": round(int(realised[i]) / max(1, total), 6),
         }

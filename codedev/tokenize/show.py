@@ -25,7 +25,7 @@ def show(found: dict[str, Any]) -> None:
         for segment in found["segments"]:
             print_line(
                 f"  tokens {segment['begin']:>6,}-{segment['end']:<6,} ",
-                (segment["document"], "bold"),
+                (segment["document"] or "(removed)", "bold"),
                 (f" from its token {segment['offset']:,}", "dim"),
             )
         return

@@ -29,7 +29,7 @@ from codedev.tokenize.chat.tables import TableOptions, Tables, preference_tables
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, verify
 from codedev.tokenize.hashing import held_out
 from codedev.tokenize.recipe import TokenizeRecipe
-from codedev.tokenize.vocabulary import Vocabulary
+from codedev.tokenize.vocabulary import Vocabulary, copy_into
 
 FORMAT = "codedev.tables/1"
 VERSION = 1
@@ -168,8 +168,7 @@ def _finish(
     if counts["documents"] == counts["dropped"]:
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         raise InputError(f"{corpus.path}: no document gives a row for mode {request['mode']} ({told}). Build a corpus of conversations")
-    with atomic_write(folder / "tokenizer.json") as temporary:
-        temporary.write_bytes(vocabulary.path.read_bytes())
+    copy_into(vocabulary, folder)
     made = Counter[str]()
     for receipt in receipts:
         made.update(receipt["counters"])

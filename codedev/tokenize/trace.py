@@ -25,7 +25,7 @@ from codedev.tokenize import residues
 from codedev.tokenize.documents import find_document, open_corpus
 from codedev.tokenize.engine import byte_characters
 from codedev.tokenize.shards import open_shards
-from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabulary, special_ids, token_bytes, token_name
+from codedev.tokenize.vocabulary import Vocabulary, added_names, decode, encode_plain, load_vocabulary, special_ids, token_bytes, token_name
 
 CONTEXT = 80  # bytes of text shown before and after a token
 RAW_CONTEXT = 200  # bytes of the raw record shown before and after the text that was found in it
@@ -50,6 +50,8 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
         raise InputError(f"{shards}: row {row} has the tokens 0 to {edges[-1] - 1}; token {token} {what}")
     number = int(np.searchsorted(edges, token, side="right")) - 1
     segment = _segment(values, number, edges)
+    if not segment["document"]:
+        raise InputError(f"{shards}: token {token} of row {row} was removed with its document (codedev corpus remove)")
 
     corpus_path = corpus or Path(os.path.normpath(shards / opened.manifest["corpus"]["path"]))
     source = open_corpus(corpus_path)
@@ -58,13 +60,18 @@ def trace(shards: Path, row: int, token: int | None = None, corpus: Path | None 
     if document is None:
         raise InputError(f"{corpus_path}: holds no document {segment['document']!r}. Name the corpus of these shards with --corpus")
     text = (document.pop("text") or "").encode()
-    vocabulary = load_vocabulary(shards / "tokenizer.json", eos=opened.manifest["tokenizer"]["eos"])
+    vocabulary = load_vocabulary(shards / Path(opened.manifest["tokenizer"]["file"]).name, eos=opened.manifest["tokenizer"]["eos"])
     ids = np.array(values["input_ids"][edges[number] : edges[number + 1]], np.int64)
     place = token - int(edges[number])
+    lengths = None
     if opened.manifest.get("mode") == "sft":
-        text, segment = _told(vocabulary, ids, segment)
+        text, segment, lengths = _told(vocabulary, ids, segment)
     part = _part(values.get("parts"), token, int(edges[number]))
-    begin, end = _byte_span(vocabulary, ids, place, segment, text, part and (part[0] - int(edges[number]), part[1]))
+    if lengths is not None:
+        begin = int(lengths[:place].sum())
+        end = begin + int(lengths[place])
+    else:
+        begin, end = _byte_span(vocabulary, ids, place, segment, text, part and (part[0] - int(edges[number]), part[1]))
     special = int(ids[place]) in special_ids(vocabulary)
     expected = _bytes_of(vocabulary, int(ids[place]))
     return {
@@ -106,11 +113,25 @@ def _segment(values: dict[str, Any], number: int, edges: np.ndarray) -> dict[str
     }
 
 
-def _told(vocabulary: Vocabulary, ids: np.ndarray, segment: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """The text that a chat template made of the conversation, as far as the segment has it, and the segment as the whole of that text."""
-    if vocabulary.byte_lengths is None:
-        return str(vocabulary.tokenizer.decode(ids.tolist(), skip_special_tokens=False)).encode(), segment
-    return b"".join(_bytes_of(vocabulary, int(number)) or b"" for number in ids), {**segment, "offset": 0, "byte_offset": 0}
+def _told(vocabulary: Vocabulary, ids: np.ndarray, segment: dict[str, Any]) -> tuple[bytes, dict[str, Any], np.ndarray | None]:
+    """(the text that a chat template made of the conversation, as far as the segment has it; the segment as the whole of that text; the
+    bytes of each token where the vocabulary does not tell them)."""
+    segment = {**segment, "offset": 0, "byte_offset": 0}
+    if vocabulary.byte_lengths is not None:
+        return b"".join(_bytes_of(vocabulary, int(number)) or b"" for number in ids), segment, None
+    # What stands between special tokens was encoded by itself.
+    text, lengths = b"", np.zeros(len(ids), np.int64)
+    hidden = np.isin(ids, list(special_ids(vocabulary)))
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], hidden, [True]]).astype(np.int8)))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        run = decode(vocabulary, ids[begin:end].tolist())
+        plain = encode_plain(vocabulary, pa.array([run], pa.large_string()))
+        if np.array_equal(plain.ids, ids[begin:end]):
+            lengths[begin:end] = token_bytes(vocabulary, plain)
+        else:  # it was not the beginning of a text, or decodes to another one: not told token by token
+            lengths[begin] = len(run.encode())
+        text += run.encode()
+    return text, segment, lengths
 
 
 def _part(parts: list[dict[str, int]] | None, token: int, segment: int) -> tuple[int, int] | None:
@@ -152,8 +173,7 @@ def _bytes_of(vocabulary: Vocabulary, token_id: int) -> bytes | None:
     if name in residues.names():
         return residues.names()[name].encode()
     byte_of = {character: byte for byte, character in enumerate(byte_characters())}
-    added = {added.content for added in vocabulary.tokenizer.get_added_tokens_decoder().values()}
-    return name.encode() if name in added else bytes(byte_of[character] for character in name)
+    return name.encode() if name in added_names(vocabulary) else bytes(byte_of[character] for character in name)
 
 
 def _plain(value: Any) -> Any:

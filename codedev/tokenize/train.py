@@ -72,7 +72,7 @@ def train_tokenizer(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is not a directory. Choose another --out")
     source = open_corpus(corpus)
-    sample = _Sample(source, sample_bytes, weights or {}, seed)
+    sample = Sample(source, sample_bytes, weights or {}, seed)
     shape = shape_of(PATTERNS[preset])
     assert shape is not None  # the presets are among the shapes
     numbers = preset in IN_THREES and vocab_size >= NUMBERS_FROM
@@ -87,6 +87,7 @@ def train_tokenizer(
     write_text(file, tokenizer.to_str(pretty=True))
     write_json(out / "tokenizer_config.json", _config())
     write_text(out / "tokenizer.tiktoken", _ranks(learned))
+    (out / "tokenizer.model").unlink(missing_ok=True)  # of another engine
     for stale in out.glob("tokenizer.*.npz"):
         stale.unlink()
     vocabulary = load_vocabulary(file)
@@ -128,11 +129,12 @@ def special_names(slots: int) -> list[str]:
     return [*SPECIAL_TOKENS[:slots], *(f"<|reserved_{i}|>" for i in range(slots - len(SPECIAL_TOKENS)))]
 
 
-class _Sample:
-    """The texts to learn from, in the corpus's order, and what was taken. A small share of them is kept to measure on."""
+class Sample:
+    """The texts to learn from, in the corpus's order, and what was taken. A small share of them is kept to measure on; with `apart` these
+    are not learned from, and are a tenth at most."""
 
-    def __init__(self, corpus: Corpus, sample_bytes: int, weights: Mapping[str, float], seed: int) -> None:
-        self.corpus, self.seed = corpus, seed
+    def __init__(self, corpus: Corpus, sample_bytes: int, weights: Mapping[str, float], seed: int, *, apart: bool = False) -> None:
+        self.corpus, self.seed, self.apart = corpus, seed, apart
         sources = {part.source for part in corpus.parts}
         for name, weight in weights.items():
             if name not in sources:
@@ -146,7 +148,7 @@ class _Sample:
         share = min(sample_bytes / max(1.0, weighed), 1 / max(weight_of.values()))
         self.shares = {name: weight * share for name, weight in weight_of.items()}
         self.expected = int(sum(part.text_bytes * self.shares[part.source] for part in corpus.parts))
-        self.measure_share = min(1.0, MEASURE_BYTES / max(1, self.expected))
+        self.measure_share = min(0.1 if apart else 1.0, MEASURE_BYTES / max(1, self.expected))
         self.documents = self.bytes = 0
         self.measured: list[pa.LargeStringArray] = []
 
@@ -162,6 +164,8 @@ class _Sample:
             chosen = _below(mix(hashes, self.seed ^ _SAMPLE), self.shares[part.source])
             measured = chosen & _below(mix(hashes, self.seed ^ _MEASURE), self.measure_share)
             self.measured.append(group.column("text").filter(pa.array(measured)))
+            if self.apart:
+                chosen &= ~measured
             taken = group.column("text").filter(pa.array(chosen)) if not chosen.all() else group.column("text")
             self.documents += len(taken)
             self.bytes += int(pc.sum(pc.binary_length(taken)).as_py() or 0)

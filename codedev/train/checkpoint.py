@@ -1,7 +1,8 @@
 """Checkpoints: safetensors for weights and optimizer state, JSON for the rest, no pickle. Whole or not there at all.
 
     RUN/checkpoints/step-00000100/
-        config.json model.safetensors     loadable by transformers
+        config.json model.safetensors     loadable by transformers; of an adapter (tune other than full) instead:
+        adapter_config.json adapter_model.safetensors trainable.safetensors
         optimizer.safetensors             `<parameter>/<state>`: exp_avg, exp_avg_sq, step
         state.json                        step, tokens_seen, and what decided them
 
@@ -25,6 +26,7 @@ from transformers import PreTrainedModel
 from codedev._errors import RunError
 from codedev._run import TEMPORARY, read_json, write_json
 from codedev.train import model as models
+from codedev.train import tune
 from codedev.train.parallel import World, like, whole
 
 FORMAT = "codedev.checkpoint/1"
@@ -54,7 +56,7 @@ def save(
     """Write the checkpoint of `state`. `model` is unwrapped. Every process calls it; the first one writes."""
 
     def write(target: Path) -> None:
-        weights = whole_weights(model, place)
+        weights = {} if tune.is_adapter(model) else whole_weights(model, place)
         moments = {
             f"{name}/{key}": tensor
             for name, parameter in model.named_parameters()
@@ -62,7 +64,10 @@ def save(
             if (tensor := whole(value, place)) is not None
         }
         if place.first:
-            models.save(model, weights, target)
+            if tune.is_adapter(model):
+                tune.save(model, target, resumable=True)
+            else:
+                models.save(model, weights, target)
             save_file(moments, target / "optimizer.safetensors")
             write_json(target / "state.json", {"format": FORMAT, **state._asdict(), "recipe": recipe})
 
@@ -70,14 +75,17 @@ def save(
 
 
 def save_model(run_dir: Path, model: PreTrainedModel, tokenizer_file: Path, place: World) -> Path:
-    """The trained model with its tokenizer.json at RUN/model. Every process calls it."""
+    """The trained model, or the adapter alone, with its tokenizer at RUN/model. Every process calls it."""
 
     def write(target: Path) -> None:
-        weights = whole_weights(model, place)
+        weights = {} if tune.is_adapter(model) else whole_weights(model, place)
         if place.first:
-            models.save(model, weights, target)
+            if tune.is_adapter(model):
+                tune.save(model, target, resumable=False)
+            else:
+                models.save(model, weights, target)
             if tokenizer_file.is_file():
-                shutil.copyfile(tokenizer_file, target / "tokenizer.json")
+                shutil.copyfile(tokenizer_file, target / tokenizer_file.name)
 
     replace_directory(run_dir / "model", write, place)
     return run_dir / "model"

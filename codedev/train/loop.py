@@ -157,6 +157,7 @@ def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
                 "lr": rate,
                 "grad_norm": norm,
                 "tokens_seen": state.tokens_seen,
+                "supervised": int(supervised),
                 "tokens_per_second": round(tokens / seconds, 1),
                 "mfu": round(flops / seconds / (task.peak_flops * place.size), 4) if task.peak_flops else None,
             },

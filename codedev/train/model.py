@@ -46,13 +46,16 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int) -> PreTrainedModel:
-    """The model that a run starts from, in float32 on the CPU. `recipe.path` is absolute. Its vocabulary holds the shards'."""
+def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int, extra: dict[str, Any] | None = None) -> PreTrainedModel:
+    """The model that a run starts from, in float32 on the CPU. `recipe.path` is absolute. Its vocabulary holds the shards'.
+
+    `extra`: arguments of from_pretrained for a checkpoint, such as `codedev.train.tune.four_bit`.
+    """
     path = Path(recipe.path) if recipe.path else None
     if path is not None and not path.exists():
         raise InputError(f"{path}: there is no such model. Give model.path a directory of config.json and *.safetensors")
     if path is not None and path.is_dir():
-        model = load(path, attn)
+        model = load(path, attn, extra)
     else:
         config = _file_config(path) if path is not None else _inline_config(recipe.config or {}, shards)
         special = {f"{name}_token_id": getattr(shards.manifest, f"{name}_id") for name in ("bos", "eos", "pad")}
@@ -74,7 +77,7 @@ def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int) -> PreTrain
     return model
 
 
-def load(directory: Path, attn: str) -> PreTrainedModel:
+def load(directory: Path, attn: str, extra: dict[str, Any] | None = None) -> PreTrainedModel:
     """A model from config.json and *.safetensors, float32, on the CPU. Raises InputError when weights are missing."""
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory}: has no config.json, it is no model. Give a directory of config.json and *.safetensors")
@@ -90,6 +93,7 @@ def load(directory: Path, attn: str) -> PreTrainedModel:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **(extra or {}),
         ),
         str(directory),
     )

@@ -3,7 +3,7 @@
     RUN/recipe.yaml        the recipe with every default, its paths relative to RUN: a recipe by itself
     RUN/metrics.jsonl      a row a step, and the held-out bits per byte
     RUN/checkpoints/       the newest `keep`
-    RUN/model/             the trained model and tokenizer.json
+    RUN/model/             the trained model and its tokenizer (tokenizer.json or tokenizer.model)
 
 A run that was stopped, in whatever way, goes on from its newest checkpoint when it is started again.
 """
@@ -19,16 +19,17 @@ from typing import Any
 
 import orjson
 import torch
+import transformers
 import yaml
 
 from codedev._errors import InputError, RunError
 from codedev._run import Progress, locked, no_progress, sweep, write_text
 from codedev.eval.perplexity import bits_per_byte
-from codedev.train import attention, checkpoint, loop, metrics, parallel
+from codedev.train import attention, checkpoint, loop, metrics, parallel, tune
 from codedev.train import model as models
 from codedev.train.checkpoint import State
 from codedev.train.data import Shards, open_shards
-from codedev.train.recipe import TrainRecipe, absolute, relocated, run_steps, step_rows
+from codedev.train.recipe import SECTIONS, TrainRecipe, absolute, relocated, run_steps, step_rows
 from codedev.train.schedule import lr_at
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -70,16 +71,18 @@ def _train(
     identity = _identity(recipe, shards, plan)
     found = _found(recipe, run_dir, identity, place)
     dtype = _dtype(recipe, place.device)
-    attn = attention.choose(recipe.model.attn, place.device, dtype)
+    wanted = "sdpa" if recipe.tune in ("prompt", "prefix") and recipe.model.attn == "auto" else recipe.model.attn
+    attn = attention.choose(wanted, place.device, dtype)
     path, state = found or (None, State(0, 0))
-    model = models.load(path, attn) if path else models.build(recipe.model, shards, attn, recipe.run.seed)
+    model = _model(recipe, shards, attn, path, place, dtype)
     progress = progress if place.first else no_progress
-    parameters = sum(p.numel() for p in model.parameters())
-    sizes = {"parameters": metrics.matrix_parameters(model), "attention_width": metrics.attention_width(model.config)}
+    parameters = tune.counts(model)
+    sizes = {"parameters": tune.work(model, metrics.matrix_parameters(model)), "attention_width": metrics.attention_width(model.config)}
     if recipe.run.compile:
         for layer in parallel.layers(model) or [model]:
             layer.compile()
-    wrapped = parallel.distribute(model, parallel.choose(recipe.run.parallel, model, place), place, dtype)
+    how = parallel.choose(recipe.run.parallel if recipe.tune == "full" else "ddp", model, place)
+    wrapped = parallel.distribute(tune.apart(model), how, place, dtype)
     optimizer = loop.adamw(model, recipe.optim, place.device)
     if path:
         checkpoint.load_optimizer(path, model, optimizer)
@@ -123,6 +126,21 @@ def _train(
     return _result(run_dir, model_dir, state, parameters)
 
 
+def _model(
+    recipe: TrainRecipe, shards: Shards, attn: str, path: Path | None, place: parallel.World, dtype: torch.dtype
+) -> transformers.PreTrainedModel:
+    """The model as it stands at the checkpoint `path`, or at the beginning."""
+    if recipe.tune == "full":
+        return models.load(path, attn) if path else models.build(recipe.model, shards, attn, recipe.run.seed)
+    tune.need(recipe.tune)
+    extra = tune.four_bit(place.device, dtype) if recipe.tune == "qlora" else None
+    base = models.build(recipe.model, shards, attn, recipe.run.seed, extra)
+    model: transformers.PreTrainedModel = tune.attach(base, recipe, shards, dtype)
+    if path:
+        tune.restore(model, path)
+    return model
+
+
 def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
@@ -148,6 +166,7 @@ def _identity(recipe: TrainRecipe, shards: Shards, plan: loop.Plan) -> dict[str,
     identity = {
         "stage": recipe.stage,
         "tune": recipe.tune,
+        **{f"{SECTIONS[recipe.tune]}.{name}": value for name, value in (recipe.method.model_dump() if recipe.method else {}).items()},
         "model": models.identity(recipe.model),
         "model.dtype": recipe.model.dtype,
         "data.shards": shards.digest,
@@ -209,7 +228,7 @@ def _write_recipe(recipe: TrainRecipe, run_dir: Path) -> None:
     write_text(run_dir / "recipe.yaml", yaml.safe_dump(inside.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def _result(run_dir: Path, model_dir: Path, state: State, parameters: int) -> dict[str, Any]:
+def _result(run_dir: Path, model_dir: Path, state: State, parameters: tune.Counts) -> dict[str, Any]:
     rows = metrics.read_metrics(run_dir)
     losses = [row["loss"] for row in rows if "loss" in row]
     measured = [row["bits_per_byte"] for row in rows if "bits_per_byte" in row]
@@ -220,5 +239,6 @@ def _result(run_dir: Path, model_dir: Path, state: State, parameters: int) -> di
         "tokens_seen": state.tokens_seen,
         "loss": losses[-1] if losses else None,
         "bits_per_byte": {"before": measured[0], "after": measured[-1]} if measured else None,
-        "parameters": parameters,
+        "parameters": parameters.total,
+        "trained_parameters": parameters.trained,
     }

@@ -19,8 +19,9 @@ from pydantic import Field, field_validator, model_validator
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
 
-STAGES = {"pt": "codedev.train.pretrain"}
-TUNES = ("full",)
+STAGES = {"pt": "codedev.train.pretrain", "sft": "codedev.train.sft"}
+TUNES = ("full", "lora", "qlora", "prompt", "prefix")
+SECTIONS = {"lora": "lora", "qlora": "lora", "prompt": "prompt", "prefix": "prefix"}  # the section that says more of a tuning
 
 MAX_STEP_ROWS = 1 << 24  # their numbers are held at once: 128 MB
 Share = Annotated[float, Field(ge=0, lt=1)]  # of the run's steps
@@ -49,6 +50,33 @@ class DataRecipe(Model):
     @property
     def dirs(self) -> tuple[str, ...]:
         return (self.shards,) if isinstance(self.shards, str) else self.shards
+
+
+class LoraRecipe(Model):
+    """Low-rank updates beside frozen matrices (Hu et al. 2021); of `qlora` too, whose matrices are 4-bit (Dettmers et al. 2023)."""
+
+    r: int = Field(default=16, gt=0, le=1 << 16)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)  # the update is multiplied by alpha / r
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    # Names of modules (their last part, such as q_proj), or all-linear: every linear layer but the output matrix.
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    dora: bool = False  # magnitude and direction apart (Liu et al. 2024)
+    rslora: bool = False  # alpha / sqrt(r) instead (Kalajdzievski 2023)
+
+
+class PromptRecipe(Model):
+    """Trained vectors before every document (Lester et al. 2021)."""
+
+    tokens: int = Field(default=20, gt=0, le=1 << 16)
+    # `vocabulary`: embeddings of random tokens; `random`: noise of their size; any other text: the embeddings of its tokens, repeated.
+    init: str = Field(default="vocabulary", min_length=1)
+
+
+class PrefixRecipe(Model):
+    """Trained keys and values before every document, in every layer (P-Tuning v2, Liu et al. 2021)."""
+
+    tokens: int = Field(default=20, gt=0, le=1 << 16)
+    projection: bool = False  # they come out of a small network, which is thrown away after training
 
 
 class BatchRecipe(Model):
@@ -103,6 +131,9 @@ class TrainRecipe(Model):
     model: ModelRecipe
     data: DataRecipe
     tune: str = "full"
+    lora: LoraRecipe | None = None  # of tune lora and qlora; null = its defaults
+    prompt: PromptRecipe | None = None
+    prefix: PrefixRecipe | None = None
     batch: BatchRecipe
     optim: OptimRecipe
     run: RunRecipe
@@ -120,6 +151,43 @@ class TrainRecipe(Model):
         if tune not in TUNES:
             raise ValueError(f"there is no tuning '{tune}': {nearest(tune, TUNES)}")
         return tune
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainRecipe:
+        for name in sorted(set(SECTIONS.values())):
+            if getattr(self, name) is not None and SECTIONS.get(self.tune) != name:
+                users = " or ".join(tune for tune, section in SECTIONS.items() if section == name)
+                raise ValueError(f"{name}: has no effect with tune: {self.tune}. Leave it out, or set tune to {users}")
+        if self.tune == "full":
+            return self
+        if self.model.path is None:
+            raise ValueError(
+                f"tune: {self.tune} leaves the model's weights as they are, and model.config makes random ones: give model.path"
+            )
+        if self.run.parallel == "fsdp":
+            raise ValueError(
+                f"run.parallel: fsdp splits weights that are trained, tune: {self.tune} has few of them. Set it to ddp or auto"
+            )
+        if self.tune in ("prompt", "prefix"):
+            if self.model.attn in ("varlen", "flash_attention_2"):
+                raise ValueError(
+                    f"model.attn: {self.model.attn} has no place before each document for what tune: {self.tune} trains. Set it to sdpa"
+                )
+            if self.run.compile:
+                raise ValueError(
+                    f"run.compile: documents are computed one by one with tune: {self.tune}, in ever new shapes. Set it to false"
+                )
+        return self
+
+    @property
+    def method(self) -> LoraRecipe | PromptRecipe | PrefixRecipe | None:
+        """What the recipe says of its tuning, defaults filled in; None for full."""
+        if self.tune == "full":
+            return None
+        makers = {"lora": LoraRecipe, "prompt": PromptRecipe, "prefix": PrefixRecipe}
+        section = SECTIONS[self.tune]
+        found: LoraRecipe | PromptRecipe | PrefixRecipe = getattr(self, section) or makers[section]()
+        return found
 
 
 def step_rows(recipe: TrainRecipe, seq_len: int) -> int:

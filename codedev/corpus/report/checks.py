@@ -8,6 +8,8 @@ from typing import Any
 from codedev.corpus.report.data import CorpusData
 from codedev.corpus.report.text import count
 
+REMOVED = "removed"  # the stage of corpus/remove.py
+
 
 def checks(data: CorpusData) -> list[list[Any]]:
     """[check, expected, found, holds, where it fails first] a check."""
@@ -18,8 +20,13 @@ def checks(data: CorpusData) -> list[list[Any]]:
         for before, after in itertools.pairwise(found)
     ]
     ends = {name: found[-1].rows_out if found else 0 for name, found in data.waterfall.items()}
+    # What `corpus remove` took is kept nowhere, and its last stage notes what it took of earlier losses.
+    erased = {name: found[-1] if found and found[-1].stage == REMOVED else None for name, found in data.waterfall.items()}
     dropped = {name: sum(sum(stage.drop.values()) for stage in found) for name, found in data.waterfall.items()}
     failed = {name: sum(sum(stage.error.values()) for stage in found) for name, found in data.waterfall.items()}
+    for name, last in ((name, last) for name, last in erased.items() if last):
+        dropped[name] -= sum(last.drop.values()) + last.notes.get("dropped_erased", 0)
+        failed[name] -= last.notes.get("errors_erased", 0)
     text = sum(kept.bytes for kept in data.kept.values())
     pairs: list[tuple[str, list[tuple[str, int, int]]]] = [
         (

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codedev._errors import InputError, printable
-from codedev._run import Progress, no_progress, read_json
+from codedev._run import Progress, no_progress
 from codedev.corpus.buffers import text_buffers
 from codedev.tokenize.compare import lexemes
 from codedev.tokenize.compare.bytes import reader
@@ -109,19 +109,8 @@ def compare(
 
 
 def loaded(path: Path) -> Vocabulary:
-    """The vocabulary at `path`. A comparison needs no token that ends a document: where there is none, any token stands for it."""
-    try:
-        return load_vocabulary(path)
-    except InputError:
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if file.suffix != ".json" or not file.is_file():
-            raise
-        model = read_json(file)
-        vocab = model.get("model", {}).get("vocab") if isinstance(model, dict) and isinstance(model.get("model", {}), dict) else None
-        names = list(vocab)[:1] if isinstance(vocab, dict) else [entry[0] for entry in vocab[:1]] if isinstance(vocab, list) else []
-        if not names or not isinstance(names[0], str):
-            raise
-    return load_vocabulary(path, eos=names[0])
+    """The vocabulary at `path`. A comparison needs no token that ends a document."""
+    return load_vocabulary(path, need_eos=False)
 
 
 def _parsed(sample: Sample) -> tuple[list[bool], dict[str, str]]:

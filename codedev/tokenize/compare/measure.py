@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from codedev.tokenize.compare.bytes import Named, joined, named
 from codedev.tokenize.compare.spans import Spans
-from codedev.tokenize.vocabulary import Plain, Vocabulary, encode_plain, token_bytes
+from codedev.tokenize.vocabulary import Plain, Vocabulary, decode, encode_plain, token_bytes
 
 # Of the documents, the same for every tokenizer
 FACTS = ("documents", "bytes", "characters", "words", "words_bytes", "lettered", "single", "commands", "lexemes", "numbers")
@@ -233,7 +233,7 @@ def _lossless(vocabulary: Vocabulary, batch: Spans, plain: Plain, by_name: Named
         found, ends, raw = data.tobytes(), places[plain.offsets].tolist(), batch.data.tobytes()
         rows = zip(itertools.pairwise(ends), itertools.pairwise(batch.offsets.tolist()), strict=True)
         return np.array([found[begin:end] == raw[first:last] for (begin, end), (first, last) in rows], np.bool_)
-    if vocabulary.tokenizer is None:
+    if vocabulary.tokenizer is None and vocabulary.model is None:
         return None
     decoded = _decoded(vocabulary, plain, len(batch.texts))
     return np.array([text == given for text, given in zip(decoded, batch.texts.to_pylist(), strict=True)], np.bool_)
@@ -253,6 +253,8 @@ def _decodes_by_name(vocabulary: Vocabulary, by_name: Named, batch: Spans, plain
 def _decoded(vocabulary: Vocabulary, plain: Plain, rows: int) -> list[str]:
     ids = plain.ids.tolist()  # 20 ns a token
     pieces = [ids[begin:end] for begin, end in itertools.pairwise(plain.offsets[: rows + 1].tolist())]
+    if vocabulary.tokenizer is None:
+        return [decode(vocabulary, some) for some in pieces]
     decoded: list[str] = vocabulary.tokenizer.decode_batch(pieces, skip_special_tokens=False)
     return decoded
 

@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 def labels(names: list[str]) -> list[str]:
     """Short names for columns: as many of each path's last parts as tell them apart."""
-    parts = [[part for part in PurePath(name).parts if part != "tokenizer.json"] or [name] for name in names]
+    parts = [[part for part in PurePath(name).parts if part not in ("tokenizer.json", "tokenizer.model")] or [name] for name in names]
     for depth in range(1, max(map(len, parts)) + 1):
         short = ["/".join(some[-depth:]) for some in parts]
         if len(set(short)) == len(short):
