@@ -1,7 +1,7 @@
 # make setup | demo | test | check | bench. Each makes the environment first and is quick when it is there.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= train,dev
+EXTRAS ?= train,quant,dev
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
