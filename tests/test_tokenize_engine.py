@@ -19,8 +19,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from codedev._errors import InputError
 from codedev.corpus.buffers import text_buffers
-from codedev.kernels import bpe_encode
+from codedev.kernels import bpe_encode, bpe_grow
 from codedev.kernels.bpe_encode import word_cache
+from codedev.kernels.bpe_grow import grown
 from codedev.kernels.bpe_tables import MAX_IDS, token_ids
 from codedev.kernels.pretokens import SHAPES
 from codedev.tokenize.engine import Engine, byte_characters, encode, load_engine, load_ranks, load_saved, save, supported
@@ -313,3 +314,32 @@ def test_regexes_are_compiled_alike() -> None:
     assert set(REGEX_OF) == set(SHAPES)
     for regex in REGEX_OF.values():
         Regex(regex)
+
+
+def test_caches_grow_and_keep_what_they_hold(trained: dict[str, Path]) -> None:
+    """From the smallest cache on, a text at a time: the same ids as before, and no piece is merged twice."""
+    engine = load_engine(trained["u7"])
+    texts = [
+        *fuzz(400, 5),
+        *stdlib_texts(6),
+        "".join(chr(0x4E00 + i) for i in range(3000)),
+        *(f"word{i}x " + "y" * (i % 40) for i in range(500)),
+    ]
+    cache, sizes = word_cache(8, 6), []
+    for again in range(2):
+        merged = int(cache.state[5])
+        for text in texts:
+            data, offsets = buffers([text])
+            ids, _ = bpe_encode.encode(data, offsets, engine.shape, engine.tables, cache)
+            expected, _ = bpe_encode.encode(data, offsets, engine.shape, engine.tables, word_cache(10, 8), vectors=False)
+            assert np.array_equal(ids, expected)
+            cache = grown(cache)
+            sizes.append(len(cache.short))
+        if again:
+            assert int(cache.state[5]) - merged < 0.02 * merged  # those too long to be kept alone
+    assert sizes[0] < sizes[-1]
+    assert sizes == sorted(sizes)
+    filled = cache.short.reshape(-1, 4)
+    assert np.count_nonzero(filled[:, 1]) == cache.state[0]
+    assert np.count_nonzero(cache.long.reshape(-1, 3)[:, 0]) == cache.state[1]
+    assert bpe_grow.grown(cache) is cache or len(bpe_grow.grown(cache).short) <= bpe_grow.LARGEST["short"]

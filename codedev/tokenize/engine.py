@@ -5,7 +5,8 @@ They cover byte-level BPE with a pretokenization of `shapes`, without a normaliz
 never made from text. tiktoken's files load with the name of their shape.
 
 Making the tables of a vocabulary takes 0.15 s (cl100k); `save` keeps them, to be read in 5 ms. An Engine is shared by threads: each call
-to `encode` borrows one of its word caches, or makes one, so that there are as many as calls at a time (20 to 43 MB each).
+to `encode` borrows one of its word caches, or makes one, so that there are as many as calls at a time. They begin at 43 MB and grow to 220
+where texts have that many words (kernels/bpe_grow.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from codedev._errors import InputError, nearest
 from codedev._run import read_json
 from codedev.kernels import bpe_encode
 from codedev.kernels.bpe_encode import WordCache, word_cache
+from codedev.kernels.bpe_grow import grown
 from codedev.kernels.bpe_tables import MAX_IDS, BpeTables, checked, tables_from_merges, tables_from_ranks
 from codedev.kernels.pretokens import SHAPES, Shape
 from codedev.tokenize.shapes import GPT2, shape_of
@@ -115,7 +117,7 @@ def encode(engine: Engine, data: np.ndarray, offsets: np.ndarray, dtype: Any = n
     except IndexError:
         cache = word_cache()
     ids, starts = bpe_encode.encode(data, offsets, engine.shape, engine.tables, cache)
-    engine.caches.append(cache)
+    engine.caches.append(grown(cache))
     return ids.astype(dtype, copy=False), starts
 
 
