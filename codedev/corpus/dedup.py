@@ -7,7 +7,8 @@ exact     Of documents with equal squeezed text (kernels/squeeze.py; 128-bit has
           the sources in the recipe and of their records. The others are dropped (`duplicate`) with the survivor's id as evidence.
 
 Memory: rows are partitioned by hash into as many parts as it takes to stay below the limit, about 300 bytes a row, and the judged
-tables are read once for each part. The result does not depend on the number of parts. Does not find near-duplicates.
+tables are read once for each part; a part that is too large since its rows are alike goes another way (dedup_heavy.py). The result does
+not depend on the number of parts. Does not find near-duplicates.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codedev._run import atomic_write
+from codedev.corpus.dedup_heavy import heavy_exact, heavy_identity, heavy_rows
 
 # What the barriers found, sorted by row: a reason to drop that row, or a new id for it.
 CHANGE = pa.schema(
@@ -33,6 +35,7 @@ CHANGE = pa.schema(
 )
 KNOWN = "known_"  # before the reason of a drop whose survivor is in an earlier corpus
 _ROW_BYTES = 300
+_HEAVY = 2  # times the limit: what is no more than uneven stays as it is
 _LOOKS_NEW = pl.col("id").str.contains("~[0-9a-f]{16}$")
 
 
@@ -45,13 +48,26 @@ def find_duplicates(judged: list[Path], first_rows: list[int], out: Path, *, exa
     rows = sum(pq.read_metadata(path).num_rows for path in judged)
     parts = max(1, -(-rows * _ROW_BYTES // memory))
     renamed = pl.DataFrame(schema={"row": pl.Int64, "new_id": pl.String})
+    tables, taken = list(zip(judged, first_rows, strict=True)), list[Path]()
+    sizes = heavy_rows(tables, "_id_hash", parts) if parts > 1 else [rows]
     for part in range(parts):
+        if sizes[part] * _ROW_BYTES > _HEAVY * memory:
+            shares = -(-sizes[part] * _ROW_BYTES // memory)
+            files = heavy_identity(tables, part, parts, shares, known, _LOOKS_NEW, _reason, CHANGE, out)
+            taken += files
+            found = [pl.read_parquet(path, columns=["row", "new_id"]) for path in files if path.exists()]
+            renamed = pl.concat([renamed, *(frame.filter(pl.col("new_id").is_not_null()) for frame in found)])
+            continue
         changes = _identity(_standing(judged, first_rows, "_id_hash", part, parts), known)
-        _write(out / f"identity-{part:04d}.parquet", changes)
+        taken.append(out / f"identity-{part:04d}.parquet")
+        _write(taken[-1], changes)
         renamed = pl.concat([renamed, changes.filter(pl.col("new_id").is_not_null()).select("row", "new_id")])
     if exact:
-        taken = [out / f"identity-{part:04d}.parquet" for part in range(parts)]
+        sizes = heavy_rows(tables, "_text_low", parts) if parts > 1 else [rows]
         for part in range(parts):
+            if sizes[part] * _ROW_BYTES > _HEAVY * memory:
+                heavy_exact(tables, part, parts, known, taken, renamed, _reason, CHANGE, out)
+                continue
             rows_of_part = _standing(judged, first_rows, "_text_low", part, parts)
             _write(out / f"exact-{part:04d}.parquet", _exact(_without(rows_of_part, taken), renamed, known))
     return int(parts)
