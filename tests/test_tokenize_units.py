@@ -16,7 +16,7 @@ from test_tokenize_shards import rows_of
 from tokenizers import Tokenizer
 
 from codedev import _recipe
-from codedev._errors import InputError
+from codedev._errors import InputError, RecipeError
 from codedev.tokenize import fim, residues
 from codedev.tokenize.build import tokenize_corpus
 from codedev.tokenize.engine import byte_characters
@@ -185,6 +185,29 @@ def test_letters_that_are_no_residue_are_bytes(home: Path, vocabulary: Vocabular
         == "MK1é\nl".encode()
     )
     assert row["segment_bytes"] == [len("MK1é\nl".encode())]
+
+
+ODD = ["no json", "[]", "null", '"x"', "", '{"molecule":["dna"]}', '{"molecule":"xna"}', '{"molecule":null}', '{"molecule":"DNA"}']
+ODD += ['{"files":3}', '{"files":[3,null,{"path":null}]}', '{"files":[{}]}', '{"a":"\\ud800"}']
+
+
+def test_odd_metadata_is_no_crash_and_no_loss(home: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    rows = [document(i, "ACGT", kind="protein", meta=meta) for i, meta in enumerate(ODD)]
+    rows += [document(100 + i, "# File: None\n\nx", kind="code", meta=meta) for i, meta in enumerate(ODD)]
+    rows += [{**document(200, "abc"), "meta": None, "kind": None}, document(201, "", kind="protein", meta='{"molecule":"dna"}')]
+    write_corpus(tmp_path / "corpus", rows)
+    manifest = tokenize_corpus(tmp_path / "corpus", home / "tokenizer", tmp_path / "s", TokenizeRecipe(seq_len=64))["manifest"]
+    assert manifest["counts"]["documents"] == len(rows)
+    assert manifest["counts"]["documents_empty"] == 1
+    names = {
+        name: [vocabulary.tokenizer.id_to_token(number) for number in segments[0]]
+        for name, segments in segments_of(rows_of(tmp_path / "s")).items()
+    }
+    for i, meta in enumerate(ODD):
+        expected = None if '["dna' in meta or "xna" in meta else "dna" if "DNA" in meta else "protein"
+        assert [name for name in names[f"web/{i}"] if name.endswith("_start|>")] == ([f"<|{expected}_start|>"] if expected else []), meta
+    with pytest.raises(RecipeError, match="at least 24"):
+        _recipe.check({"seq_len": 16, "fim": {}}, TokenizeRecipe, "recipe")
 
 
 def test_stranger_cannot_type_a_residue_or_a_special(home: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:

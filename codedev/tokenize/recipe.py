@@ -90,6 +90,8 @@ class TokenizeRecipe(Model):
             raise ValueError("overlong: error is for conversations; documents are split, truncated or dropped")
         if self.mode != "pt" and (self.fim or self.kind_prefix):
             raise ValueError(f"fim and kind_prefix are for mode pt, not {self.mode}")
+        if self.fim and self.seq_len < 24:
+            raise ValueError(f"fim needs rows of at least 24 tokens, its special ones among them; seq_len is {self.seq_len}")
         if self.mode in ("preference", "prompt") and self.overlong == "split":
             raise ValueError(f"overlong: split has no meaning in mode {self.mode}; choose truncate, drop or error")
         if self.mode in ("preference", "prompt") and self.mixture:

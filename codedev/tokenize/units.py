@@ -126,7 +126,8 @@ def _whole(spans: list[Span], marks: Markers, kind: str, *, first: bool = True, 
 
 def _sequence(batch: pa.RecordBatch, row: int, borders: np.ndarray, marks: Markers) -> list[Span] | None:
     """A sequence between its markers, a token a residue."""
-    molecule = _meta(batch, row).get("molecule", "protein")
+    molecule = _meta(batch, row).get("molecule") or "protein"
+    molecule = molecule.lower() if isinstance(molecule, str) else ""
     if molecule not in marks.residues:
         return None
     start, end, _ = marks.residues[molecule]
