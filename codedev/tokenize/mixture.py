@@ -3,7 +3,7 @@
 A document of group g stands `floor(e_g * f + u)` times: e_g the group's epochs, f the document's factor by quality and by the size of its
 duplicate cluster, u in [0, 1) a hash of its id and the seed. So 2.3 epochs are every document twice and three in ten once more, the same
 ones in every run, and those of fewer epochs are among those of more. A group with a budget of tokens gets the most epochs that stay within
-it, found by bisection: it is short of its budget by less than one document.
+it, found by bisection: it is short of its budget by less than one document, and what is left is handed on to the other groups.
 
 Sources of what is usual: up to four epochs are worth nearly as much as new text (Muennighoff et al. 2023, arXiv 2305.16264); shares by
 temperature (Devlin et al. 2019's multilingual BERT; Xue et al. 2021, mT5). Memory: 1 MB for a slice of documents at a time.
@@ -23,6 +23,7 @@ from codedev.tokenize.recipe import MixtureRecipe
 _DRAW = 0x6D697874757265
 _SLICE = 1 << 16  # units at a time
 _HALVINGS = 60
+_HANDED_ON, _ENOUGH = 8, 0.001  # times that what is left is handed on; the share of the budget that may be left
 
 
 class Column(NamedTuple):
@@ -156,6 +157,21 @@ def _within(columns: Column, budget: np.ndarray, recipe: MixtureRecipe, seed: in
         if spare <= 0 or not open_.any():
             break
         wanted[open_] += spare * wanted[open_] / wanted[open_].sum()
+    epochs = _most(columns, wanted, recipe, seed, groups)
+    # What is left, since the next document of a group is longer than its rest, goes to those that can take it.
+    for _ in range(_HANDED_ON):
+        realised = _tokens(columns, epochs, recipe.max_epochs, seed, groups)
+        spare = float(budget.sum() - realised.sum())
+        open_ = (budget > 0) & (realised < limit)
+        if spare < _ENOUGH * budget.sum() or not open_.any():
+            break
+        wanted = realised + np.where(open_, spare * budget / budget[open_].sum(), 0)
+        epochs = np.maximum(epochs, _most(columns, wanted, recipe, seed, groups))
+    return epochs
+
+
+def _most(columns: Column, wanted: np.ndarray, recipe: MixtureRecipe, seed: int, groups: int) -> np.ndarray:
+    """The most epochs that keep each group within what is wanted of it."""
     low, high = np.zeros(groups), np.where(wanted > 0, 1e9, 0.0)
     fits = _tokens(columns, high, recipe.max_epochs, seed, groups) <= wanted
     low[fits] = high[fits]
