@@ -19,6 +19,16 @@ from codedev._errors import CodedevError, printable
 from codedev.commands import corpus, dedup, learn, models, pages, tokens
 from codedev.commands.options import JSON, PATH, WORKERS, default_workers, print_json
 
+# What a user can do about an error of the system; any other is a fault of ours.
+_MEND: dict[int | None, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "Make it writable"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), "Choose another path"),
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f)",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit on open files (ulimit -n)"),
+    errno.EIO: "See to the disk",
+}
+
 
 def main() -> None:
     """The entry point: errors a user can act on become one line and an exit code."""
@@ -38,10 +48,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0  # the reader of our output, `head` for one, has what it wanted
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in _MEND:
             raise
-        mend = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
-        print(f"error: {printable(str(error))}. {mend} and run the same command again: finished work is kept", file=sys.stderr)
+        print(
+            f"error: {printable(str(error))}. {_MEND[error.errno]} and run the same command again: finished work is kept", file=sys.stderr
+        )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

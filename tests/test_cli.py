@@ -269,6 +269,9 @@ def test_a_full_disk_is_no_bug(run: Any, tmp_path: Path, monkeypatch: pytest.Mon
     write_lines(tmp_path / "a.jsonl")
     monkeypatch.setattr("codedev.corpus.build.warm", full)
     assert "No space left" in one_line(run("corpus", "build", write_recipe(tmp_path), "--out", "c", "-q"))
+    for number, mend in ((errno.EFBIG, "ulimit -f"), (errno.EMFILE, "ulimit -n"), (errno.EIO, "disk"), (errno.ENOTDIR, "another path")):
+        monkeypatch.setattr("codedev.corpus.build.warm", lambda number=number: (_ for _ in ()).throw(OSError(number, "said", "c")))
+        assert mend in one_line(run("corpus", "build", "r.yaml", "--out", "c", "-q"))
     monkeypatch.setattr("codedev.corpus.build.warm", lambda: 1 // 0)  # a bug keeps its traceback
     monkeypatch.setattr(sys, "argv", ["codedev", "corpus", "build", "r.yaml", "--out", "c", "-q"])
     with pytest.raises(ZeroDivisionError):

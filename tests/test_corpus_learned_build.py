@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from codedev._errors import InputError, RecipeError
-from codedev._run import file_hash
+from codedev._errors import InputError, RecipeError, RunError
+from codedev._run import file_hash, read_json
 from codedev.corpus import recipe as recipes
 from codedev.corpus import toxicity
 from codedev.corpus.build import build
@@ -235,6 +235,23 @@ def _other_classifier(folder: Path) -> None:
 def _other_json(folder: Path) -> None:
     path = folder / "models/ships.json"
     path.write_text(path.read_text().replace('"prefix_bytes": 0', '"prefix_bytes": 40'))
+
+
+def test_a_model_that_changes_between_units_stops_the_build(here: Path, tmp_path: Path) -> None:
+    """The first unit has the old model's scores: the build says so, and the next one scores it anew."""
+    changed = []
+
+    def progress(what: str, done: int, *_: Any) -> None:
+        if what == "read" and done and not changed:
+            changed.append(done)
+            _other_classifier(here)
+
+    with pytest.raises(RunError, match="changed while documents were scored"):
+        build(_recipe(), here, tmp_path / "c", workers=1, progress=progress)
+    build(_recipe(), here, tmp_path / "c", workers=1)
+    build(_recipe(), here, tmp_path / "fresh", workers=1)
+    parts = [read_json(tmp_path / name / "manifest.json")["parts"] for name in ("c", "fresh")]
+    assert parts[0] == parts[1]
 
 
 @pytest.mark.parametrize(

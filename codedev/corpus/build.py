@@ -161,6 +161,8 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
     waterfall: dict[str, dict[str, Counter[str]]] = {name: {} for name in names}
 
     scored = _score(context, plan, run, progress, events, waterfall)
+    if any(score_key(context, unit) != scored[unit.source, unit.number][0] for unit in read_plan(plan.path)):
+        raise RunError("a model or list of the recipe changed while documents were scored. Run the build again: it scores those anew")
     events.log("scored", units=len(scored))
     judged = _judge(context, scored, run, progress, waterfall)
     events.log("judged")
@@ -479,6 +481,8 @@ def _remove_stale(context: Context, placed: Iterable[Placed], parts: dict[str, l
     listed = {part["path"] for kind in PARTS for part in parts[kind]}
     for kind in PARTS:
         _remove(path for path in (context.out / kind).rglob("part-*.parquet") if path.relative_to(context.out).as_posix() not in listed)
+    for name in ("near", "lines-work", "paragraphs-work", "substring-work"):  # of a barrier that was killed
+        shutil.rmtree(context.work / name, ignore_errors=True)
     keys = {key for unit in placed for key in (unit.scored, unit.judged)}
     _remove(path for folder in ("scored", "judged") for path in (context.work / folder).glob("*") if path.name.split(".")[0] not in keys)
     written = {(unit.source, f"{unit.number:05d}.json") for unit in placed}

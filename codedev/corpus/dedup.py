@@ -53,10 +53,11 @@ def find_duplicates(judged: list[Path], first_rows: list[int], out: Path, *, exa
     for part in range(parts):
         if sizes[part] * _ROW_BYTES > _HEAVY * memory:
             shares = -(-sizes[part] * _ROW_BYTES // memory)
-            files = heavy_identity(tables, part, parts, shares, known, _LOOKS_NEW, _reason, CHANGE, out)
-            taken += files
-            found = [pl.read_parquet(path, columns=["row", "new_id"]) for path in files if path.exists()]
-            renamed = pl.concat([renamed, *(frame.filter(pl.col("new_id").is_not_null()) for frame in found)])
+            heavy_identity(tables, part, parts, shares, known, _LOOKS_NEW, _reason, CHANGE, out)
+            taken.append(out / f"identity-{part:04d}.parquet")
+            if taken[-1].exists():
+                named = pl.scan_parquet(taken[-1]).filter(pl.col("new_id").is_not_null()).select("row", "new_id")
+                renamed = pl.concat([renamed, named.collect()])
             continue
         changes = _identity(_standing(judged, first_rows, "_id_hash", part, parts), known)
         taken.append(out / f"identity-{part:04d}.parquet")

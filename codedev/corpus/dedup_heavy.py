@@ -1,8 +1,8 @@
 """The barriers of dedup.py for a part that is too large because its rows are alike: equal texts, or equal ids, have equal hashes.
 
 Instead of the rows of the part it holds what is distinct among them, and reads the judged tables once to find the first row of each and
-once to write what becomes of the others, a table at a time. Of ids with many texts it holds a share of the texts at a time. The changes are
-those of dedup.py, in files of other names.
+once to write what becomes of the others, a table at a time. Of ids with many texts it holds a share of the texts at a time, and reads the
+tables for each. The changes are those of dedup.py.
 """
 
 from __future__ import annotations
@@ -41,35 +41,36 @@ def heavy_identity(
     reason: Callable[..., pl.Expr],
     schema: object,
     out: Path,
-) -> list[Path]:
-    """Write the changes of the part's ids as `out/identity-<part>-<share>.parquet`."""
+) -> None:
+    """Write the changes of the part's ids as `out/identity-<part>.parquet`."""
     mine = pl.col("_id_hash") % parts == part
     first_of_id = _least(tables, mine, ["id"]).rename({"first": "first_of_id"})
-    written = []
-    for share in range(shares):
-        here = mine & ((pl.col("_text_low") // parts) % shares == share)
-        first_of_text = _least(tables, here, ["id", *_TEXT]).rename({"first": "first_of_text"})
 
-        def choose(rows: pl.DataFrame, first_of_text: pl.DataFrame = first_of_text) -> pl.DataFrame:
-            rows = rows.join(first_of_id, on="id").join(first_of_text, on=["id", *_TEXT])
-            is_new = (pl.col("first_of_text") != pl.col("first_of_id")) | looks_new
-            rows = rows.filter(is_new | (pl.col("row") != pl.col("first_of_text")))
-            digits = pl.Series([f"{high:016x}" for high in rows["_text_high"].to_list()], dtype=pl.String)  # 0.3 µs each
-            rows = rows.with_columns(pl.when(is_new & (pl.col("first_of_text") >= known)).then(pl.col("id") + "~" + digits).alias("new_id"))
-            gone = pl.col("row") != pl.col("first_of_text")
-            evidence = pl.struct(pl.coalesce("new_id", "id").alias("duplicate_of")).struct.json_encode()
-            return rows.filter(gone | pl.col("new_id").is_not_null()).select(
-                "row",
-                pl.when(gone).then(pl.lit("identity")).alias("stage"),
-                pl.when(gone).then(reason("duplicate_id", "first_of_text", known)).alias("reason"),
-                pl.when(gone).then(evidence).alias("evidence"),
-                pl.when(~gone).then(pl.col("new_id")).alias("new_id"),
-            )
+    def changes() -> Iterator[pl.DataFrame]:
+        for share in range(shares):
+            here = mine & ((pl.col("_text_low") // parts) % shares == share)
+            first_of_text = _least(tables, here, ["id", *_TEXT]).rename({"first": "first_of_text"})
+            for rows in _of_tables(tables, here):
+                yield _renamed_or_gone(rows.join(first_of_id, on="id").join(first_of_text, on=["id", *_TEXT]), known, looks_new, reason)
 
-        path = out / f"identity-{part:04d}-{share:04d}.parquet"
-        _write(path, (choose(rows).filter(pl.col("row") >= known) for rows in _of_tables(tables, here)), schema)
-        written.append(path)
-    return written
+    _write(out / f"identity-{part:04d}.parquet", changes(), schema)
+
+
+def _renamed_or_gone(rows: pl.DataFrame, known: int, looks_new: pl.Expr, reason: Callable[..., pl.Expr]) -> pl.DataFrame:
+    """The changes of rows with first_of_id and first_of_text."""
+    is_new = (pl.col("first_of_text") != pl.col("first_of_id")) | looks_new
+    gone = pl.col("row") != pl.col("first_of_text")
+    rows = rows.filter((is_new | gone) & (pl.col("row") >= known))
+    digits = pl.Series([f"{high:016x}" for high in rows["_text_high"].to_list()], dtype=pl.String)  # 0.3 µs each
+    rows = rows.with_columns(pl.when(is_new & (pl.col("first_of_text") >= known)).then(pl.col("id") + "~" + digits).alias("new_id"))
+    evidence = pl.struct(pl.coalesce("new_id", "id").alias("duplicate_of")).struct.json_encode()
+    return rows.filter(gone | pl.col("new_id").is_not_null()).select(
+        "row",
+        pl.when(gone).then(pl.lit("identity")).alias("stage"),
+        pl.when(gone).then(reason("duplicate_id", "first_of_text", known)).alias("reason"),
+        pl.when(gone).then(evidence).alias("evidence"),
+        pl.when(~gone).then(pl.col("new_id")).alias("new_id"),
+    )
 
 
 def heavy_exact(
