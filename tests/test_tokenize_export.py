@@ -642,7 +642,7 @@ def test_nobody_elses_files_are_touched(plain: Path, tmp_path: Path) -> None:
         assert outside.read_text() == "stays"
     # Nor does the list of what an interrupted export wrote lead out of it.
     shutil.rmtree(out)
-    for names in (["../outside.txt", str(outside), "..", ".", "", 5, "evil.txt"], {"../outside.txt": 1}, "../outside.txt"):
+    for names in (["../outside.txt", str(outside), 5, "evil.txt"], [".."], ["."], [""], {"../outside.txt": 1}, "../outside.txt"):
         write_json(out / ".work" / "export" / "ours.json", names)
         export_shards(plain, out, "npy")
         assert outside.read_text() == "stays"

@@ -168,7 +168,11 @@ def _clear(out: Path) -> None:
     listed = out / _OURS / "ours.json"
     named = read_json(listed) if listed.is_file() else []
     # What is to be removed lies in `out`, whoever wrote the list.
-    ours = {name for name in named if isinstance(name, str) and Path(name).name == name} if isinstance(named, list) else set()
+    ours = (
+        {name for name in named if isinstance(name, str) and name != ".." and Path(name).parts == (name,)}
+        if isinstance(named, list)
+        else set()
+    )
     ours |= {Path(entry["name"]).parts[0] for entry in (_manifest(out) or {"files": []})["files"]}
     others = sorted({entry.name for entry in out.iterdir()} - ours - {"manifest.json", ".lock", ".work"})
     if others:
