@@ -92,7 +92,7 @@ def _sqlite_extents(found: Found, config: Config, unit_bytes: int, *, strict: bo
             ranges = list(_ranges(cursor, query, key, math.ceil(found.size / unit_bytes), "quote(k)"))
     except (_driver_error(), OSError, _TableError) as error:
         if strict:
-            raise InputError(f"{found.name}: {_said(error)}") from None
+            raise InputError(f"{found.name}: {said(error)}") from None
         yield whole
         return
     for part in ranges:
@@ -195,7 +195,7 @@ def _postgresql_extents(config: Config, unit_bytes: int) -> list[Extent]:
             key = None if config.key is None else _name(config.key)
             ranges = list(_ranges(cursor, query, key, math.ceil(size / unit_bytes), "quote_literal(k::text)"))
     except (_driver_error(), OSError, _TableError) as error:
-        raise InputError(f"{label}: {_said(error, uri)}") from None
+        raise InputError(f"{label}: {said(error, uri)}") from None
     name = f"{label}#{config.table}" if config.table is not None else label
     return [
         Extent(label, name, part.row, part.row + part.rows, size * part.rows // max(1, total), orjson.dumps(tuple(part)).decode(), digest)
@@ -302,7 +302,7 @@ def read(extent: Extent, config: Config, base: Path) -> Iterator[Thing]:
                 message = f"{row - query.row:,} rows where {query.rows:,} were planned: the table has changed. Build again"
                 yield Failure("changed", message, row)
     except (_driver_error(), OSError, pa.ArrowException, _TableError, InputError) as error:
-        yield Failure("database", f"after row {row:,}: {_said(error, uri)}", row)
+        yield Failure("database", f"after row {row:,}: {said(error, uri)}", row)
 
 
 def _with_nulls(batch: pa.RecordBatch, query: Query) -> pa.RecordBatch:
@@ -348,7 +348,7 @@ def _postgresql(uri: str) -> Iterator[Any]:
         from adbc_driver_postgresql import dbapi
     except ImportError:
         raise MissingExtraError("adbc-driver-postgresql", "sql") from None
-    full = _filled(uri)
+    full = filled(uri)
     if "connect_timeout=" not in full:
         full += ("&" if "?" in full else "?") + "connect_timeout=20"
     with dbapi.connect(full) as connection, connection.cursor() as cursor:
@@ -369,7 +369,7 @@ def _postgresql(uri: str) -> Iterator[Any]:
         connection.rollback()
 
 
-def _filled(uri: str) -> str:
+def filled(uri: str) -> str:
     """The uri with `${NAME}` from the environment; in the user's part percent-encoded."""
     user, at, rest = uri.rpartition("@")
     scheme, separator, user = user.partition("://")
@@ -393,7 +393,7 @@ def _driver_error() -> type[Exception]:
     return Error  # type: ignore[no-any-return]
 
 
-def _said(error: Exception, uri: str = "") -> str:
+def said(error: Exception, uri: str = "") -> str:
     """The message in one line, without a password."""
     text = " ".join(str(error).split())[:500] or type(error).__name__
     for secret in _secrets(uri):
@@ -413,7 +413,7 @@ def _secrets(uri: str) -> list[str]:
 
 def _filled_or_not(uri: str) -> str:
     try:
-        return _filled(uri)
+        return filled(uri)
     except InputError:
         return uri
 
