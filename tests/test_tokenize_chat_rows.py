@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -391,8 +392,11 @@ def test_prompts_for_ppo(vocabulary: Vocabulary, chatml: Template) -> None:
     texts = [text_of(vocabulary, ids) for ids in made.tables["prompts"].column("prompt_ids").to_pylist()]
     expected = [CONVERSATIONS["system"][:-1], CONVERSATIONS["question"]]
     assert texts == [render(chatml, messages, add_generation_prompt=True).text for messages in expected]
-    pairs = batch_of({"prompt": ASKED, "chosen": GOOD, "rejected": BAD}, kind="preference")
-    assert prompt_table(vocabulary, chatml, pairs, TableOptions(500)).tables["prompts"].num_rows == 1
+    references = [json.loads(text) for text in made.tables["prompts"].column("reference").to_pylist()]
+    assert references == [{"answer": CONVERSATIONS["system"][-1]["content"]}, {"answer": None}]
+    pairs = batch_of({"prompt": ASKED, "chosen": GOOD, "rejected": BAD, "tests": ["a"], "label": True}, kind="preference")
+    table = prompt_table(vocabulary, chatml, pairs, TableOptions(500)).tables["prompts"]
+    assert [json.loads(text) for text in table.column("reference").to_pylist()] == [{"answer": GOOD[-1]["content"], "tests": ["a"]}]
     assert prompt_table(vocabulary, chatml, batch_of({}, kind="web"), TableOptions(500)).status == ["not_a_conversation"]
 
 

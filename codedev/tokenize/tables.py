@@ -32,7 +32,7 @@ from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.vocabulary import Vocabulary, copy_into
 
 FORMAT = "codedev.tables/1"
-VERSION = 1
+VERSION = 2
 _ROWS = 1024  # documents rendered together
 _DROPPED = pa.schema(
     [pa.field("document", pa.string()), pa.field("position", pa.int64()), pa.field("reason", pa.dictionary(pa.int32(), pa.string()))]

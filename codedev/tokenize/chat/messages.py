@@ -23,7 +23,7 @@ class Conversation(NamedTuple):
     tools: list[dict[str, Any]] | None = None
 
 
-_LISTS = ("messages", "prompt", "chosen", "rejected", "completion")
+LISTS = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
 def conversation(meta: str | None, system: str | None = None) -> Conversation | None:
@@ -35,7 +35,7 @@ def conversation(meta: str | None, system: str | None = None) -> Conversation | 
     if not isinstance(record, dict):
         return None
     found: dict[str, Any] = {}
-    for key in _LISTS:
+    for key in LISTS:
         if record.get(key) is not None:
             found[key] = _messages(record[key])
             if found[key] is None:

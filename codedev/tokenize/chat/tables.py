@@ -3,7 +3,9 @@
     pairs     prompt, chosen, rejected      prompt_ids, chosen_ids, rejected_ids
     judged    prompt, completion, label     prompt_ids, completion_ids, label
     rated     messages, reward              prompt_ids, completion_ids, reward; without an answer completion_ids is empty
-    prompts   any of them, or instruction   prompt_ids: what stands before the last answer, with the prompt for it
+    prompts   any of them, or instruction   prompt_ids: what stands before the last answer, with the prompt for it; `reference`: JSON of the
+                                            `answer` that was given there (of a pair the chosen one; null without one) and of what else
+                                            the document's meta has, for graders of new answers
 
 and in all of them `document` (its id) and `position` (in the corpus).
 
@@ -25,12 +27,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from codedev._errors import InputError
 from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.encoded import encode
-from codedev.tokenize.chat.messages import Conversation, conversation, turns
+from codedev.tokenize.chat.messages import LISTS, Conversation, conversation, turns
 from codedev.tokenize.chat.render import Message, Rendered, Template, cut, end_of_turn, render
 from codedev.tokenize.vocabulary import Vocabulary
 
@@ -41,7 +44,7 @@ _COMPLETIONS: dict[str, tuple[str, ...]] = {
     "rated": ("completion_ids",),
     "prompts": (),
 }
-_JUDGEMENT = {"judged": ("label", pa.bool_()), "rated": ("reward", pa.float64())}
+_JUDGEMENT = {"judged": ("label", pa.bool_()), "rated": ("reward", pa.float64()), "prompts": ("reference", pa.large_string())}
 
 
 class TableOptions(NamedTuple):
@@ -105,6 +108,8 @@ def _tables(
     for row, (kind, meta) in enumerate(zip(kinds, batch.column("meta").to_pylist(), strict=True)):  # 100 µs and more each: Jinja
         found = conversation(meta, options.system) if kind in ("preference", "instruction") else None
         one = _asked(row, found, prompts) if found is not None else None
+        if one is not None and prompts and found is not None:
+            one = one._replace(judgement=_reference(meta, found))
         if one is None:
             status[row] = "not_a_conversation" if prompts else "not_a_preference"
             continue
@@ -158,6 +163,14 @@ def _asked(row: int, found: Conversation, prompts: bool) -> _Asked | None:
     if found.completion and found.label is not None:
         return _Asked(row, "judged", found.prompt, [found.completion], found.label, found.tools, True)
     return None
+
+
+def _reference(meta: str, found: Conversation) -> str:
+    """What graders of a new answer are told: the answer that was given, and the columns beside the conversation."""
+    given = next((side for side in (found.chosen, found.completion, found.messages) if side), [])
+    answers = [message["content"] for message in given if message["role"] == "assistant"]
+    others = {key: value for key, value in orjson.loads(meta).items() if key not in (*LISTS, "tools", "label", "reward")}
+    return orjson.dumps({"answer": answers[-1] if answers else None, **others}).decode()
 
 
 def _rendered(template: Template, one: _Asked) -> list[Rendered]:
