@@ -20,6 +20,7 @@ GSM8K = Path(__file__).parent.parent / ".data" / "eval" / "openai__grade-school-
         ("so \\boxed{\\frac{1}{2}} and \\boxed{{a}b}", "{a}b"),
         ("\\boxed{open", "\\boxed{open"),
         ("42", "42"),
+        ("It is 2.", "2"),
         ("The answer is 7.\nSome more text here with 9.", "7"),
         ("First 1, then 2.5, then -3\nand 4/5 of it.", "4/5"),
         ("no number here\nat all", "no number here\nat all"),
@@ -41,6 +42,8 @@ def test_final_answers(text: str, found: str) -> None:
 )  # fmt: skip
 def test_equal_answers(one: str, other: str, equal: bool) -> None:
     assert same(one, other) is equal
+    assert answer([one], [other]) == [float(equal)]
+    assert answer([f"Surely this.\nThe answer is {one}."], [other]) == [float(equal)]
 
 
 def test_long_answers_cost_little() -> None:

@@ -24,22 +24,38 @@ _LONGEST = 200_000  # characters looked at, the last ones
 
 def answer(texts: Sequence[str], golds: Sequence[str]) -> list[float]:
     """1.0 where the final answer of a text equals the gold one: as numbers where both are, else as strings without blanks and case."""
-    return [float(same(final(text), final(gold))) for text, gold in zip(texts, golds, strict=True)]
+    right = [gold.strip() if short(gold) else final(gold) for gold in golds]
+    return [float(same(_given(text, gold), gold)) for text, gold in zip(texts, right, strict=True)]
 
 
 def final(text: str) -> str:
     r"""The final answer of a text: what follows the last `####` (GSM8K), stands in the last \boxed{…} (MATH), follows the last "answer is",
-    or the last number; a text of one short line is its own answer."""
-    text = text[-_LONGEST:].strip()
+    or else the last number; all of it where there is none of these."""
+    said = _marked(text)
+    return _number_of(text[-_LONGEST:]) if said is None else said
+
+
+def short(text: str) -> bool:
+    """Whether a text is nothing but an answer."""
+    return len(text) <= 100 and "\n" not in text.strip() and _marked(text) is None
+
+
+def _given(text: str, gold: str) -> str:
+    """The answer of a text to a question whose answer is `gold`: a number where that is one."""
+    said = _marked(text)
+    said = text[-_LONGEST:] if said is None else said
+    return said if _value(gold) is None or _value(said) is not None else _number_of(said)
+
+
+def _marked(text: str) -> str | None:
+    text = text[-_LONGEST:]
     if marked := _MARKED.findall(text):
-        return _number_of(marked[-1])
+        return str(marked[-1]).strip()
     if (boxed := _boxed(text)) is not None:
         return boxed.strip()
-    if "\n" not in text and len(text) <= 40:
-        return text.strip(" .$")
     if said := _SAID.findall(text):
-        return _number_of(said[-1])
-    return _number_of(text)
+        return str(said[-1]).strip().rstrip(".")
+    return None
 
 
 def same(answer: str, gold: str) -> bool:
