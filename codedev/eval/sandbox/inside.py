@@ -36,7 +36,7 @@ def namespaces(folder: str, disk: int) -> bool:
     fixed = C.syscall(ctypes.c_long(442), -100, ctypes.c_char_p(b"/"), 0x8000, ctypes.c_char_p(locked), ctypes.c_size_t(32)) == 0
     own = C.mount(b"tmpfs", folder.encode(), b"tmpfs", 2 | 4, f"size={disk},nr_inodes=1024,mode=700".encode()) == 0
     os.chdir(folder)
-    return private and fixed and own
+    return bool(private and fixed and own)
 
 
 def landlock(readable: list[str], folder: str) -> int:
@@ -72,7 +72,7 @@ def landlock(readable: list[str], folder: str) -> int:
 def seccomp(code: bytes) -> bool:
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
-    return C.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0
+    return bool(C.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0)
 
 
 def limits(orders: dict[str, int]) -> bool:

@@ -36,7 +36,8 @@ def whitened(values: torch.Tensor, mask: torch.Tensor, total: Sum = alone) -> to
     count, first = total(torch.stack([inside.sum(), (exact * inside).sum()]))
     mean = first / count.clamp(min=1)
     variance = total(((exact - mean) ** 2 * inside).sum()) / count.clamp(min=1)
-    return (((exact - mean) * torch.rsqrt(variance + 1e-8)) * inside).to(values.dtype)
+    found: torch.Tensor = (exact - mean) * torch.rsqrt(variance + 1e-8) * inside
+    return found.to(values.dtype)
 
 
 def divergence(logprobs: torch.Tensor, reference: torch.Tensor, estimator: Estimator = "k1") -> torch.Tensor:
