@@ -31,6 +31,9 @@ class Learned(NamedTuple):
     words: Kept  # what it was learned from, and what was left out
 
 
+LONGEST_TOKEN = 128  # bytes; o200k's longest has as many. A line of 65,536 blanks would be a token else
+
+
 def learn_bpe(
     texts: Iterable[pa.Array],
     shape: Shape,

@@ -25,7 +25,7 @@ from codedev._run import read_json
 from codedev.kernels import bpe_encode
 from codedev.kernels.bpe_encode import WordCache, word_cache
 from codedev.kernels.bpe_grow import grown
-from codedev.kernels.bpe_tables import MAX_IDS, BpeTables, checked, tables_from_merges, tables_from_ranks
+from codedev.kernels.bpe_tables import LONGEST, MAX_IDS, BpeTables, checked, tables_from_merges, tables_from_ranks
 from codedev.kernels.pretokens import SHAPES, Shape
 from codedev.tokenize.shapes import GPT2, shape_of
 
@@ -59,6 +59,8 @@ def supported(model: Mapping[str, Any]) -> str | None:
         return f"it has no ids, or some above {MAX_IDS - 1}"
     if len(set(vocab.values())) < len(vocab):
         return "two of its tokens have one id"
+    if (longest := max(map(len, vocab))) > LONGEST:
+        return f"it has a token of {longest} bytes, and more than {LONGEST} are not parted in a bounded time"
     missing = [char for char in byte_characters() if char not in vocab]
     return f"{len(missing)} of 256 bytes are no tokens" if missing else None
 

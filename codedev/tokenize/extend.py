@@ -33,7 +33,7 @@ from codedev.kernels.bpe_tables import MAX_IDS
 from codedev.kernels.pretokens import Shape, piece_ends
 from codedev.kernels.word_counts import WordCounts, Words
 from codedev.tokenize import engine, library
-from codedev.tokenize.bpe import COUNT_BYTES, count_texts
+from codedev.tokenize.bpe import COUNT_BYTES, LONGEST_TOKEN, count_texts
 from codedev.tokenize.documents import open_corpus
 from codedev.tokenize.formats import JSON, converted, read_tokenizer
 from codedev.tokenize.tiktoken import added_token
@@ -215,7 +215,7 @@ def _words_of_list(path: Path, shape: Shape) -> tuple[Words, dict[str, Any]]:
 
 
 def _sequences(old: Vocabulary, content: Mapping[str, Any], words: Words) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """(int32 ids of the words that have 2 to LONGEST tokens, int64 offsets, counts; how many words have more).
+    """(int32 ids of the words of 2 to LONGEST tokens and at most LONGEST_TOKEN bytes, int64 offsets, counts; how many words are longer).
 
     A piece of text can fall into several when it stands alone (blanks before a word), so the model without its pretokenization encodes.
     """
@@ -226,8 +226,9 @@ def _sequences(old: Vocabulary, content: Mapping[str, Any], words: Words) -> tup
     long = 0
     for begin, texts in _texts(words):
         found, lengths, _ = library.encode(tokenizer, texts, np.dtype(np.int32), spans=False)
-        fits = (lengths > 1) & (lengths <= LONGEST)
-        long += int((lengths > LONGEST).sum())
+        few = (lengths <= LONGEST) & (np.diff(words.offsets[begin : begin + len(texts) + 1]) <= LONGEST_TOKEN)
+        fits = (lengths > 1) & few
+        long += int((~few).sum())
         ids.append(found[np.repeat(fits, lengths)])
         sizes.append(lengths[fits])
         counts.append(words.counts[begin : begin + len(texts)][fits])

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from codedev._errors import InputError
+
 HELD = 256 << 10  # characters encoded at a time: 30 MB of memory
 
 
@@ -43,7 +45,17 @@ def _encodings(tokenizer: Tokenizer, texts: Sequence[str], spans: bool) -> Itera
             held += len(text)
         if held >= HELD or (waiting and index == len(texts) - 1):
             some = [texts[i] for i in waiting]
-            yield from zip(waiting, some, encode_batch(some, add_special_tokens=False), strict=True)
+            try:
+                made = encode_batch(some, add_special_tokens=False)
+            except BaseException as error:
+                if type(error).__name__ != "PanicException":
+                    raise
+                # Its regular expressions give up a text on which they would go back and forth for ever, and take the thread with them.
+                raise InputError(
+                    f"the tokenizers library gave up a text of {max(map(len, some))} characters: {error}. The expression that parts texts "
+                    "into words is unsound: use another tokenizer"
+                ) from None
+            yield from zip(waiting, some, made, strict=True)
             waiting, held = [], 0
 
 

@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from codedev._errors import InputError, nearest
 from codedev._run import Progress, file_hash, no_progress, write_json, write_text
 from codedev.tokenize import engine, residues
-from codedev.tokenize.bpe import Learned, learn_bpe
+from codedev.tokenize.bpe import LONGEST_TOKEN, Learned, learn_bpe
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, open_corpus, verify
 from codedev.tokenize.hashing import mix
 from codedev.tokenize.presets import NEEDED, PATTERNS, SPECIAL_TOKENS
@@ -76,7 +76,14 @@ def train_tokenizer(
     shape = shape_of(PATTERNS[preset])
     assert shape is not None  # the presets are among the shapes
     numbers = preset in IN_THREES and vocab_size >= NUMBERS_FROM
-    learned = learn_bpe(sample.texts(progress), shape, vocab_size - reserved, min_frequency=MIN_FREQUENCY, numbers=numbers)
+    learned = learn_bpe(
+        sample.texts(progress),
+        shape,
+        vocab_size - reserved,
+        min_frequency=MIN_FREQUENCY,
+        max_token_length=LONGEST_TOKEN + 1,
+        numbers=numbers,
+    )
     if sample.bytes == 0:
         raise InputError(
             f"{corpus}: the sample of {sample_bytes} bytes holds no text. Raise --sample-bytes, or look at `codedev corpus report`"
@@ -93,8 +100,9 @@ def train_tokenizer(
     vocabulary = load_vocabulary(file)
     assert vocabulary.engine is not None, vocabulary.why_library
     engine.save(vocabulary.engine, tables_file(file, vocabulary.hash))
-    measured = sum(int(pc.sum(pc.binary_length(texts)).as_py() or 0) for texts in sample.measured)
-    tokens = sum(len(encode_plain(vocabulary, texts).ids) for texts in sample.measured)
+    kept = sample.to_measure()
+    measured = sum(int(pc.sum(pc.binary_length(texts)).as_py() or 0) for texts in kept)
+    tokens = sum(len(encode_plain(vocabulary, texts).ids) for texts in kept)
     manifest = {
         "format": FORMAT,
         "vocab_size": vocabulary.size,
@@ -151,6 +159,11 @@ class Sample:
         self.measure_share = min(0.1 if apart else 1.0, MEASURE_BYTES / max(1, self.expected))
         self.documents = self.bytes = 0
         self.measured: list[pa.LargeStringArray] = []
+        self.first: pa.LargeStringArray | None = None  # a text to measure on where chance keeps none
+
+    def to_measure(self) -> list[pa.LargeStringArray]:
+        """Texts to measure on, once all are taken: at least one, which chance may keep of few."""
+        return self.measured if self.first is None or any(map(len, self.measured)) else [self.first]
 
     def texts(self, progress: Progress) -> Iterator[pa.LargeStringArray]:
         for part in self.corpus.parts:
@@ -169,6 +182,8 @@ class Sample:
             taken = group.column("text").filter(pa.array(chosen)) if not chosen.all() else group.column("text")
             self.documents += len(taken)
             self.bytes += int(pc.sum(pc.binary_length(taken)).as_py() or 0)
+            if self.first is None and len(taken) and not self.apart:
+                self.first = taken.slice(0, 1)
             yield taken
             progress("train", min(self.bytes, self.expected), self.expected)
 

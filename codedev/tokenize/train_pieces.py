@@ -117,7 +117,7 @@ def train_pieces(
             "weights": dict(sorted((weights or {}).items())),
         },
         "tokenizer_hash": file_hash(file),
-        **_measure(vocabulary, sample.measured),
+        **_measure(vocabulary, sample.to_measure()),
     }
     write_json(out / "tokenizer.manifest.json", manifest)
     return manifest

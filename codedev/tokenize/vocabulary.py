@@ -277,7 +277,7 @@ def _byte_lengths(tokenizer: Tokenizer, model: dict[str, Any]) -> np.ndarray | N
         lengths[token_id] = len(token)  # a character of the byte-level alphabet is a byte
     for token_id in residues.ids(vocab).values():
         lengths[token_id] = 1
-    for token in model.get("added_tokens") or []:
+    for token in filter(lambda token: token["content"] in vocab, model.get("added_tokens") or []):  # the library leaves out an empty one
         lengths[vocab[token["content"]]] = 0 if token["special"] else len(token["content"].encode())
     return lengths
 
