@@ -8,6 +8,8 @@ from pathlib import Path
 
 import xxhash
 
+from codedev._files import is_damage, open_decompressed
+
 _CODE = {"py", "js", "ts", "rb", "scala", "c", "h", "cc", "cpp", "rs", "go", "java", "php", "ml", "hs", "ex", "pl", "R", "lua", "sh"}
 _OF_LANGUAGE = 6_000_000  # bytes of code of one language
 _PIECE = 8192  # characters of a document that is cut: bibles, poems
@@ -35,6 +37,26 @@ def documents(data: Path, code: float = 0) -> Iterator[tuple[str, str, str]]:
     for folder in ("pemistahl__lingua-py", "facebookresearch__LASER", "nltk__nltk_data"):
         for place, text in _files(data / "multilingual" / folder, "*.txt"):
             yield from _pieces("multilingual", place, text)
+
+
+def every_text(data: Path) -> Iterator[str]:
+    """All that is text below `data`, in pieces of 200,000 characters: every file once, compressed ones (gz, bz2, xz, zst) unpacked; those
+    with a zero byte in front are none. Bytes that are no UTF-8 become U+FFFD."""
+    seen = set()
+    for path in sorted(path for path in data.rglob("*") if path.is_file() and not path.is_symlink()):
+        try:
+            with open_decompressed(str(path)) as file:
+                content = file.read()
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            continue  # on purpose
+        same = xxhash.xxh3_128_digest(content)
+        if same in seen or b"\0" in content[:4096]:
+            continue
+        seen.add(same)
+        text = content.decode("utf-8", "replace")
+        yield from (text[at : at + 200_000] for at in range(0, len(text), 200_000))
 
 
 def split(data: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from _texts import documents
+from _texts import documents, every_text
 from rich.console import Console
 from rich.table import Table
 
@@ -206,12 +206,12 @@ def _exact(work: Path, data: Path, presets: list[str]) -> list[dict[str, Any]]:
         engine, reference = load_engine(work / preset / "tokenizer.json"), Tokenizer.from_file(str(work / preset / "tokenizer.json"))
         reference.encode_special_tokens = True
         counts = {"preset": preset, "texts": 0, "mb": 0.0, "differing": 0, "made_up": 0, "made_up_differing": 0}
-        for made_up, source in ((False, (text for _, _, text in documents(data))), (True, iter(fuzz(100_000, 7)))):
+        for made_up, source in ((False, every_text(data)), (True, iter(fuzz(100_000, 7)))):
             batch: list[str] = []
             for text in (*source, None):
                 if text is not None:
                     batch.append(text)
-                if text is None or len(batch) == 512:
+                if text is None or len(batch) == 64:
                     ids, starts = encode(engine, *text_buffers(pa.array(batch, pa.large_string())))
                     wanted = reference.encode_batch_fast(batch, add_special_tokens=False)
                     wrong = sum(not np.array_equal(ids[starts[i] : starts[i + 1]], found.ids) for i, found in enumerate(wanted))
