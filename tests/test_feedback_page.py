@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from codedev.feedback.render import MAX_RENDERED, formula, rendered
+from codedev.feedback.server import AGREED_FOR
 from codedev.feedback.store import Store
 
 pytest.importorskip("starlette")
@@ -206,6 +207,7 @@ def test_two_raters_at_once_and_their_agreement(serving: Serving, open_page: Cal
         bob.keyboard.press(other)
         count(ann, f"{number + 1} of 4")
         count(bob, f"{number + 1} of 4")
+    time.sleep(AGREED_FOR)
     ann.reload()
     ann.locator("#done").wait_for()
     ann.click("#raters")

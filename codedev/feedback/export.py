@@ -52,9 +52,8 @@ def export(store: Store, out: Path, raters: tuple[str, ...] = ()) -> dict[str, A
         of_task[judgement.task].append(judgement)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
     counts: Counter[str] = Counter()
-    kinds = {}
+    kinds = store.kinds()
     for task in store.tasks():
-        kinds[task.id] = task.kind
         if given := of_task.pop(task.id, None):
             counts[_place(task, given, rows)] += 1
     counts["unknown_task"] += len(of_task)  # of a database whose tasks were taken out by hand

@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import math
 import secrets
+import time
 import unicodedata
 from collections.abc import Callable
 from importlib import resources
@@ -32,6 +33,7 @@ from codedev.feedback.tasks import Task
 MAX_BODY = 1 << 20
 MAX_COMMENT = 20_000
 MAX_NAME = 64
+AGREED_FOR = 2.0  # seconds that the raters' agreement is not looked up again, or 20 times as long as that took
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,6 +59,7 @@ def app(store: Store, token: str, hosts: tuple[str, ...]) -> Any:
         from starlette.routing import Route
     except ImportError:
         raise MissingExtraError("starlette", "feedback") from None
+    agreed = _Agreement(store)
     kept = hashlib.sha256(f"codedev {token}".encode()).hexdigest()  # the cookie does not hold the token itself
 
     def known(request: Request) -> bool:
@@ -102,7 +105,7 @@ def app(store: Store, token: str, hosts: tuple[str, ...]) -> Any:
         return endpoint
 
     def state(fields: dict[str, Any]) -> dict[str, Any]:
-        return _state(store, _name(fields))
+        return _state(store, agreed, _name(fields))
 
     def judge(fields: dict[str, Any]) -> dict[str, Any]:
         rater = _name(fields)
@@ -117,12 +120,12 @@ def app(store: Store, token: str, hosts: tuple[str, ...]) -> Any:
         if task is None:
             raise InputError(f"task: there is no {identity[:64]}. Load the page again")
         store.judge(key, task, rater, verdict, comment, float(seconds))
-        return _state(store, rater)
+        return _state(store, agreed, rater)
 
     def undo(fields: dict[str, Any]) -> dict[str, Any]:
         rater = _name(fields)
         last = store.undo(rater)
-        return {**_state(store, rater, last.task if last else None), "undone": last._asdict() if last else None}
+        return {**_state(store, agreed, rater, last.task if last else None), "undone": last._asdict() if last else None}
 
     return Starlette(
         routes=[
@@ -186,16 +189,28 @@ def _name(fields: dict[str, Any]) -> str:
     return name
 
 
-def _state(store: Store, rater: str, wanted: str | None = None) -> dict[str, Any]:
+class _Agreement:
+    """How far the raters agree, looked up anew every few seconds: it takes all judgements into account."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._found, self._until = store, dict[str, Any](), 0.0
+
+    def now(self) -> dict[str, Any]:
+        if (began := time.monotonic()) >= self._until:
+            self._found = agreement(self._store.judgements(), self._store.kinds())
+            self._until = time.monotonic() + max(AGREED_FOR, 20 * (time.monotonic() - began))
+        return self._found
+
+
+def _state(store: Store, agreed: _Agreement, rater: str, wanted: str | None = None) -> dict[str, Any]:
     task = store.task(wanted) if wanted else store.next_task(rater)
     total, raters = store.counts()
-    kinds = {row.id: row.kind for row in store.tasks()} if len(raters) > 1 else {}
     return {
         "task": _shown(task, rater) if task else None,
         "total": total,
         "mine": raters.get(rater, {"judged": 0, "skipped": 0}),
         "raters": raters,
-        "agreement": agreement(store.judgements(), kinds) if kinds else {},
+        "agreement": agreed.now() if len(raters) > 1 else {},
     }
 
 

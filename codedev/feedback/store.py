@@ -30,6 +30,7 @@ from codedev.feedback.tasks import Answer, Task
 VERDICTS = {"compare": ("a", "b", "tie", "bad", "skip"), "rate": ("1", "2", "3", "4", "5", "skip")}
 _TABLES = (
     "create table if not exists codedev_tasks (id text primary key, kind text not null, place bigint not null, body text not null)",
+    "create index if not exists codedev_tasks_in_order on codedev_tasks (place, id)",
     "create table if not exists codedev_judgements (key text primary key, task text not null, rater text not null, verdict text not null,"
     " comment text not null, seconds double precision not null, at bigint not null, undone bigint not null)",
     "create index if not exists codedev_judgements_of_rater on codedev_judgements (rater, task)",
@@ -87,6 +88,10 @@ class Store:
         """All of them, in their order."""
         for row in self._do("select id, kind, body from codedev_tasks order by place, id"):
             yield _task(row)
+
+    def kinds(self) -> dict[str, str]:
+        """The kind of every task, by its id."""
+        return dict(self._do("select id, kind from codedev_tasks"))
 
     def task(self, identity: str) -> Task | None:
         found = self._do("select id, kind, body from codedev_tasks where id = ?", (identity,))
