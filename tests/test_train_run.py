@@ -77,7 +77,7 @@ def test_a_run_from_end_to_end(base: Path) -> None:
 def test_nothing_written_is_a_pickle(base: Path) -> None:
     run(recipe(run__steps=2), base)
     written = [path for path in (base / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in written} <= {".json", ".jsonl", ".yaml", ".safetensors", ""}
+    assert {path.suffix for path in written} <= {".json", ".jsonl", ".yaml", ".safetensors", ".html", ""}
     for path in written:
         if path.suffix == ".json":
             json.loads(path.read_text())

@@ -279,7 +279,7 @@ def test_what_cannot_go_together_is_refused(samples: Path) -> None:
         "give model.path": {"tune": "lora"},
         "lora: has no effect with tune: full. Leave it out, or set tune to lora or qlora": {"lora": {"r": 8}, **base},
         "prompt: has no effect with tune: lora": {"tune": "lora", "prompt": {"tokens": 3}, **base},
-        "run.parallel: fsdp": {"tune": "lora", **base, "run__parallel": "fsdp"},
+        "run.parallel: with fsdp every process": {"tune": "prefix", **base, "run__parallel": "fsdp"},
         "has no place before each document": {"tune": "prefix", "model": {"path": "b", "attn": "varlen"}},
         "run.compile": {"tune": "prompt", **base, "run__compile": True},
         "there is no tuning 'loar': did you mean 'lora'": {"tune": "loar", **base},

@@ -1,58 +1,131 @@
-"""Train models and generate with them."""
+"""Train models and look into runs."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, print_json
 
 
+class _Train(click.Group):
+    """`train RECIPE`, unless the first word is a command of the group."""
+
+    recipe: click.Command
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        if args and args[0] in self.commands:
+            return super().make_context(info_name, args, parent, **extra)
+        return self.recipe.make_context(info_name, args, parent, **extra)
+
+
+@click.group("train", cls=_Train)
+def train_command() -> None:
+    """Train the model that RECIPE describes, or look into a run."""
+
+
 @click.command("train")
 @click.argument("recipe", type=PATH)
 @OVERRIDES
+@click.option("--dry-run", is_flag=True, help="Train nothing: say what the run would take, read and learn, and check that it can.")
 @JSON
 @QUIET
-def train_command(recipe: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+def _train_recipe(recipe: Path, overrides: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Train the model that RECIPE describes; an interrupted run is resumed exactly.
 
+    Of a run there is more to see: `codedev train status RUN` and `codedev train explain RUN --step N`. RUN/index.html shows its curves.
+    SIGTERM (exit code 143) and Ctrl-C (130) finish the step and save a checkpoint, from which the same command goes on.
+
     \b
-    Example: codedev train train.yaml --set run.steps=2000
+    Example: codedev train train.yaml --dry-run
+             codedev train train.yaml --set run.steps=2000
              torchrun --nproc-per-node 8 -m codedev train train.yaml
     """
     from codedev._recipe import load
-    from codedev._terminal import watch
+    from codedev._terminal import note, watch
     from codedev.train import TrainRecipe, run
 
-    loaded = load(recipe, TrainRecipe, overrides)
-    with watch(quiet=quiet or as_json or int(os.environ.get("RANK", "0")) > 0) as progress:
-        result = run(loaded, recipe.resolve().parent, progress=progress)
-    if int(os.environ.get("RANK", "0")) > 0:
+    loaded, base = load(recipe, TrainRecipe, overrides), recipe.resolve().parent
+    first = int(os.environ.get("RANK", "0")) == 0
+    if dry_run:
+        if not first:
+            return
+        from codedev.train.dryrun import examine
+        from codedev.train.showdry import show
+
+        with watch(quiet=True) as progress:
+            told = examine(loaded, base, progress)
+        if as_json:
+            print_json(told)
+        else:
+            show(told)
+        if told["faults"]:
+            click.get_current_context().exit(1)
+        return
+    try:
+        with watch(quiet=quiet or as_json or not first) as progress:
+            result = run(loaded, base, progress=progress)
+    except KeyboardInterrupt as stopped:
+        code = getattr(stopped, "exit_code", None)  # of codedev.train.signals.StoppedError: everything is saved
+        if code is None:
+            raise
+        if first:
+            note(f"{stopped}: codedev train {recipe}{''.join(f' --set {one}' for one in overrides)}")
+        click.get_current_context().exit(code)
+    if not first:
         return
     if as_json:
         print_json(result)
     else:
+        from codedev.train.tables import summary
+
         for name, value in result.items():
-            print(f"{name:<28} {value}")
+            print(f"{name:<28} {summary(value) if name == 'data' else value}")
 
 
-@click.command()
-@click.argument("model", type=PATH)
-@click.option("--prompt", default="", help="The text to go on from; '-' reads it from stdin.")
-@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="At most so many tokens are made.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 = always the most probable token.")
-@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True, help="Choose among tokens of this much probability.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice.")
-def generate(model: Path, prompt: str, max_tokens: int, temperature: float, top_p: float, seed: int) -> None:
-    """Go on from a prompt with a trained MODEL.
+_Train.recipe = _train_recipe
+
+
+@train_command.command("status")
+@click.argument("run", type=PATH)
+@JSON
+def train_status(run: Path, as_json: bool) -> None:
+    """Where the run in the directory RUN stands.
 
     \b
-    Example: codedev generate runs/first/model --prompt 'def main('
+    Example: codedev train status runs/first
     """
-    from codedev.train.generate import generate as continue_text
+    from codedev.train.show import show_status
+    from codedev.train.status import status
 
-    text = sys.stdin.read() if prompt == "-" else prompt
-    print(text + continue_text(model, text, max_new_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed))
+    told = status(run)
+    if as_json:
+        print_json(told)
+    else:
+        show_status(told)
+
+
+@train_command.command("explain")
+@click.argument("run", type=PATH)
+@click.option("--step", type=click.IntRange(1), required=True, help="The step, counted from 1 as in metrics.jsonl.")
+@click.option("--limit", type=click.IntRange(1), default=30, show_default=True, help="Documents that are shown; --json gives all.")
+@JSON
+def train_explain(run: Path, step: int, limit: int, as_json: bool) -> None:
+    """Which documents a step of RUN trained on, with their losses, the highest first.
+
+    The losses are computed with the nearest checkpoint before the step; without one the documents are listed alone.
+
+    \b
+    Example: codedev train explain runs/first --step 1200
+    """
+    from codedev.train.explain import explain
+    from codedev.train.show import show_step
+
+    told = explain(run, step)
+    if as_json:
+        print_json(told)
+    else:
+        show_step(told, limit)

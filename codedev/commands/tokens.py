@@ -27,7 +27,7 @@ def tokenizer() -> None:
     help="Byte-level BPE, or a SentencePiece model.",
 )
 @click.option("--preset", default=None, help="Pretokenization: u7 (default), u7-aligned, gpt2, cl100k, qwen or llama3.")
-@click.option("--special-slots", type=click.IntRange(0), default=256, show_default=True, help="Ids reserved for special tokens.")
+@click.option("--special-slots", type=click.IntRange(0, 65_536), default=256, show_default=True, help="Ids reserved for special tokens.")
 @click.option("--sample-bytes", type=Bytes(), default="1GB", show_default=True, help="At most this much text is learned from.")
 @click.option("--weight", "weights", multiple=True, metavar="SOURCE=W", help="Sample a source W times as densely as others.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which documents a sample takes.")
@@ -222,6 +222,7 @@ def tokenize_command(
     Example: codedev tokenize corpus --tokenizer tokenizer --out shards --seq-len 2048 --holdout 0.01
     """
     from codedev import _recipe
+    from codedev._errors import printable
     from codedev._terminal import compiling, print_tokens, watch
 
     click.get_current_context().with_resource(compiling(quiet=quiet or as_json))  # the imports compile too
@@ -250,6 +251,8 @@ def tokenize_command(
         print_json(result)
     else:
         print_tokens(str(out), result)
+        for reason, first in result["manifest"].get("dropped_first", {}).items():
+            print(printable(f"{reason}: the first is {first['document']}: {first['said']}"))
 
 
 @click.command()
@@ -276,19 +279,52 @@ def trace(shards: Path, row: int, token: int | None, corpus_directory: Path | No
 
 
 @click.command("export")
-@click.argument("shards", type=PATH)
-@click.option("--to", required=True, type=click.Choice(["hf", "megatron", "mds", "npy"]), help="The format: see docs/formats.md.")
+@click.argument("source", metavar="SHARDS|RUN", type=PATH)
+@click.option("--to", default=None, type=click.Choice(["hf", "megatron", "mds", "npy"]), help="Of shards: the format, see docs/formats.md.")
+@click.option("--merge", default=None, type=click.Choice(["dequant", "bf16", "adapter"]), help="Of a run: how, see docs/training.md.")
 @click.option("--out", type=PATH, required=True, help="The directory; an earlier export in it is replaced.")
 @click.option("--labels", is_flag=True, help="hf: a column of targets too, -100 where no loss is.")
 @click.option("--flat", is_flag=True, help="npy: tokens alone, one after another without padding (train.bin, val.bin).")
+@click.option("--rows", type=click.IntRange(1), default=16, show_default=True, help="--merge: rows whose loss is compared.")
 @JSON
 @QUIET
-def export_command(shards: Path, to: str, out: Path, labels: bool, flat: bool, as_json: bool, quiet: bool) -> None:
-    """Write SHARDS for another trainer: Hugging Face datasets, Megatron-LM, MosaicML streaming, NumPy.
+def export_command(
+    source: Path, to: str | None, merge: str | None, out: Path, labels: bool, flat: bool, rows: int, as_json: bool, quiet: bool
+) -> None:
+    """Write SHARDS for another trainer (--to), or the model that a RUN has tuned for any user of transformers (--merge).
+
+    --to: Hugging Face datasets, Megatron-LM, MosaicML streaming, NumPy. --merge: the adapter made part of its model, in float32 (dequant)
+    or half the size (bf16), or the adapter alone; what was written is read back, and its loss must be that of the live adapter.
 
     \b
     Example: codedev export shards --to hf --labels --out dataset
+             codedev export runs/tuned --merge dequant --out tuned
     """
+    if (to is None) == (merge is None):
+        raise click.UsageError("give either --to, for shards, or --merge, for a run")
+    if to is None:
+        if labels or flat:
+            raise click.UsageError("--labels and --flat are for --to")
+        _export_run(source, str(merge), out, rows, as_json)
+    else:
+        _export_shards(source, to, out, labels, flat, as_json, quiet)
+
+
+def _export_run(run: Path, how: str, out: Path, rows: int, as_json: bool) -> None:
+    from codedev._terminal import print_table
+    from codedev.train.merge import merge
+
+    told = merge(run, how, out, rows)  # type: ignore[arg-type]
+    if as_json:
+        print_json(told)
+        return
+    losses = [["live adapter", f"{told['live_loss']:.6f}"], [f"written ({how})", f"{told['merged_loss']:.6f}"]]
+    losses.append(["difference", f"{told['difference']:.2e}, at most {told['tolerance']:g} allowed"])
+    print_table(f"Loss of {told['rows']} rows, nats a token", ["", "loss"], losses)
+    print(f"{told['bytes']:,} bytes of weights in {out}")
+
+
+def _export_shards(shards: Path, to: str, out: Path, labels: bool, flat: bool, as_json: bool, quiet: bool) -> None:
     from codedev._terminal import print_table, watch
     from codedev.tokenize.export.run import export_shards
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from codedev._errors import InputError
 from codedev._run import Progress, atomic_write, file_hash, locked, no_progress, read_json, sweep, write_json
+from codedev.tokenize.chat.budget import first_said
 from codedev.tokenize.chat.templates import load_template
 from codedev.tokenize.documents import Corpus, open_corpus
 from codedev.tokenize.encode import State, encode_corpus
@@ -182,7 +183,9 @@ def _build(
                 why = "the mixture leaves no text"
             elif recipe.holdout:
                 why = f"holdout {recipe.holdout} leaves no text {'held out' if split.name == 'heldout' else 'to train on'}"
-            raise InputError(f"{corpus.path}: {why} among {corpus.rows} documents. Change the recipe or use a larger corpus")
+            lost = ", ".join(f"{count} {name}" for name, count in zip(state.reasons[1:], split.totals.dropped[1:], strict=True) if count)
+            told = f" ({lost}){first_said(state.said)}" if lost else ""
+            raise InputError(f"{corpus.path}: {why} among {corpus.rows} documents{told}. Change the recipe or use a larger corpus")
     total, done = sum(int(split.totals.tokens.sum()) for split in splits), 0
     for split in reversed(splits):  # the manifest of the whole is the last thing written
         split.folder.mkdir(parents=True, exist_ok=True)
@@ -205,6 +208,11 @@ def _build(
             vocabulary.pad_id,
             lambda tokens, begin=done: progress("pack", begin + tokens, total),  # type: ignore[misc]  # mypy cannot infer a lambda's default
         )
+        if not written.rows:
+            raise InputError(
+                f"{corpus.path}: every document {'held out' if split.name == HELDOUT else 'to train on'} is longer than a row of "
+                f"{recipe.seq_len} tokens, and overlong: {recipe.too_long} leaves those out. Raise seq_len, or choose overlong: split"
+            )
         done += int(split.totals.tokens.sum())
         copy_into(vocabulary, split.folder)
         _write_dropped(split, store, state)
@@ -321,6 +329,7 @@ def _manifest(
         "counts": {**counts, **left_out},
         "by_source": by_source,
         "dropped": dropped,
+        **({"dropped_first": dict(sorted(state.said.items()))} if state.said else {}),  # of the whole corpus, as `made`
         **({"mixture": mixture.told} if mixture else {}),
         "made": dict(sorted(state.counters.items())),  # of the whole corpus: what was not told plainly
         "packing": {**request["packing"], "padding_share": round(written.padding / slots, 6)},

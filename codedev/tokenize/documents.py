@@ -68,6 +68,8 @@ def open_corpus(path: Path) -> Corpus:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{manifest_path}: its list of parts cannot be understood ({error!r}). {_AGAIN}") from None
     for part in parts:
+        if part.rows < 0 or part.text_bytes < 0:
+            raise InputError(f"{manifest_path}: the part {part.name!r} has less than no rows or bytes. {_AGAIN}")
         if not is_below(part.name):
             raise InputError(f"{manifest_path}: the part {part.name!r} lies outside of the corpus. {_AGAIN}")
         if not part.path.is_file():
@@ -85,16 +87,46 @@ def verify(part: Part) -> None:
 
 
 def batches(part: Part, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The part's rows, one batch a row group, with `text` as large_string without nulls. InputError when it cannot be read."""
+    """The part's rows, one batch a row group, with `text` as large_string without nulls. InputError when it cannot be read, lacks a column
+    or has it in another type, or where text is no UTF-8: Parquet says of a column that it is text, and nothing checks that."""
     with _opened(part) as file:
         if file.metadata.num_rows != part.rows:
             raise InputError(f"{part.path}: {file.metadata.num_rows} rows, the manifest says {part.rows}. {_AGAIN}")
+        _check_columns(part, file.schema_arrow, columns)
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=columns, use_threads=False)
             if "text" in columns:
                 text = pc.fill_null(table.column("text").cast(pa.large_string()), "")
                 table = table.set_column(table.schema.get_field_index("text"), "text", text)
-            yield from table.combine_chunks().to_batches()
+            if "id" in columns and table.column("id").null_count:
+                raise InputError(f"{part.path}: a document has no id. {_AGAIN}")
+            table = table.combine_chunks()
+            table.validate(full=True)  # UTF-8, 2 GB/s and more
+            yield from table.to_batches()
+
+
+def column_names(part: Part) -> list[str]:
+    """InputError when the part cannot be read."""
+    with _opened(part) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
+
+
+def _check_columns(part: Part, schema: pa.Schema, columns: list[str]) -> None:
+    for name in columns:
+        places = schema.get_all_field_indices(name)
+        if len(places) != 1:
+            raise InputError(f"{part.path}: has {'no column' if not places else 'several columns'} {name}. {_AGAIN}")
+        kind = schema.field(places[0]).type
+        within = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if name.startswith("q."):
+            fits = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+        else:
+            fits = pa.types.is_string(within) or pa.types.is_large_string(within) or pa.types.is_null(within)
+        if not fits:
+            raise InputError(
+                f"{part.path}: its column {name} is of type {kind}, not {'a number' if name.startswith('q.') else 'text'}. {_AGAIN}"
+            )
 
 
 def id_hashes(ids: pa.Array) -> np.ndarray:

@@ -17,22 +17,22 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from codedev._errors import InputError, nearest
 from codedev._run import Progress, content_key, no_progress
 from codedev.corpus.buffers import text_buffers
 from codedev.tokenize.chat.render import Template
 from codedev.tokenize.chat.templates import check_spans, load_template
-from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, verify
+from codedev.tokenize.documents import Corpus, Part, batches, column_names, id_hashes, verify
 from codedev.tokenize.markers import Markers, markers
+from codedev.tokenize.mixture import check_names
 from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.store import LOSS, Store
 from codedev.tokenize.told import told_units
 from codedev.tokenize.units import Loss, Units, make_units
 from codedev.tokenize.vocabulary import Vocabulary, token_name
 
-VERSION = 2  # raised whenever the same text and tokenizer would give another store
+VERSION = 3  # raised whenever the same text and tokenizer would give another store
 BATCH_BYTES = 1 << 20  # of text
 BATCH_ROWS = 2048
 # The keys of the recipe that decide what the store holds; the others are for packing.
@@ -55,6 +55,7 @@ class State(NamedTuple):
     sources: list[str]
     groups: list[str]  # of the mixture
     reasons: list[str]  # "" and why documents were dropped
+    said: dict[str, dict[str, str]]  # reason -> the first document that was dropped for it, and what was said of it
     counters: Counter[str]
 
 
@@ -71,12 +72,14 @@ def encode_corpus(
     asked["template"] = template and template.source
     asked["mixture"] = recipe.mixture and recipe.mixture.model_dump(include={"by", "quality", "cluster_size"}, mode="json")
     columns = _columns(corpus, recipe)
+    if recipe.mixture and (recipe.mixture.weights or recipe.mixture.epochs):  # before hours of work; a column of labels is read in no time
+        check_names(recipe.mixture, {name for part in corpus.parts for name in labels_of(part, recipe.mixture.by)})
     keys: list[str] = []
     for part in corpus.parts:  # each key holds the one before it: the store is a prefix of the corpus
         keys.append(content_key(VERSION, keys[-1:], part.hash, part.rows, vocabulary.hash, vocabulary.bos_id, vocabulary.eos_id, asked))
     kept, found = store.resume(keys)
     lists = {name: list(found.get(name, first)) for name, first in (("sources", []), ("groups", []), ("reasons", [""]))}
-    state = State(lists["sources"], lists["groups"], lists["reasons"], Counter(found.get("counters", {})))
+    state = State(lists["sources"], lists["groups"], lists["reasons"], dict(found.get("said", {})), Counter(found.get("counters", {})))
     done, position = (sum(getattr(part, what) for part in corpus.parts[:kept]) for what in ("text_bytes", "rows"))
 
     def make(batch: _Batch) -> Units:
@@ -91,7 +94,15 @@ def encode_corpus(
                 progress("encode", done, corpus.text_bytes)
             position += part.rows
             store.commit(
-                index, keys[index], {"sources": state.sources, "groups": state.groups, "counters": dict(sorted(state.counters.items()))}
+                index,
+                keys[index],
+                {
+                    "sources": state.sources,
+                    "groups": state.groups,
+                    "reasons": state.reasons,
+                    "said": state.said,
+                    "counters": dict(sorted(state.counters.items())),
+                },
             )
     return state, kept
 
@@ -166,6 +177,9 @@ def _append(store: Store, vocabulary: Vocabulary, recipe: TokenizeRecipe, part: 
             **(_loss(units.loss, first) if units.loss is not None else {}),
         }
     )
+    for reason, (row, said) in (units.said or {}).items():
+        if reason not in state.said:
+            state.said[reason] = {"document": batch.rows.column("id")[row].as_py(), "said": said}
     state.counters.update(units.counters)
     return int(pc.sum(pc.binary_length(batch.rows.column("text"))).as_py() or 0)
 
@@ -189,7 +203,7 @@ def _columns(corpus: Corpus, recipe: TokenizeRecipe) -> list[str]:
     if recipe.mixture:
         wanted = [f"q.{name.removeprefix('q.')}" for name in recipe.mixture.quality]
         wanted += [CLUSTER_SIZE] if recipe.mixture.cluster_size else []
-        there = pq.read_schema(corpus.parts[0].path).names
+        there = column_names(corpus.parts[0])
         for name in wanted:
             if name not in there:
                 what = "cluster_size" if name == CLUSTER_SIZE else f"quality: {name}"
@@ -197,6 +211,11 @@ def _columns(corpus: Corpus, recipe: TokenizeRecipe) -> list[str]:
                 raise InputError(f"mixture.{what}: the corpus has no column {name}: {nearest(name, scores)}")
         columns += [*wanted, *([] if recipe.mixture.by in columns else [recipe.mixture.by])]
     return columns
+
+
+def labels_of(part: Part, column: str) -> set[str]:
+    """What `column` says of the part's documents; nothing is ""."""
+    return {str(name or "") for rows in batches(part, [column]) for name in pc.unique(rows.column(column)).to_pylist()}
 
 
 def _labels(rows: pa.RecordBatch, recipe: TokenizeRecipe) -> pa.Array:

@@ -5,7 +5,8 @@ It encodes 1 to 3 MB/s a core and takes 116 bytes of memory for each byte of tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from codedev._errors import InputError
 
+SECONDS, SECONDS_A_CHARACTER = 120.0, 1e-4  # that the library may take; it takes 0.3 to 1 µs a character
 HELD = 256 << 10  # characters encoded at a time: 30 MB of memory
 
 
@@ -46,7 +48,7 @@ def _encodings(tokenizer: Tokenizer, texts: Sequence[str], spans: bool) -> Itera
         if held >= HELD or (waiting and index == len(texts) - 1):
             some = [texts[i] for i in waiting]
             try:
-                made = encode_batch(some, add_special_tokens=False)
+                made = _in_time(lambda some=some: encode_batch(some, add_special_tokens=False), held)  # type: ignore[misc]
             except BaseException as error:
                 if type(error).__name__ != "PanicException":
                     raise
@@ -57,6 +59,31 @@ def _encodings(tokenizer: Tokenizer, texts: Sequence[str], spans: bool) -> Itera
                 ) from None
             yield from zip(waiting, some, made, strict=True)
             waiting, held = [], 0
+
+
+def _in_time(encode: Callable[[], list[Encoding]], characters: int) -> list[Encoding]:
+    """What `encode` returns or raises. InputError when it takes a hundred times as long as it should: an expression such as `.*x|.` looks
+    through the rest of the text from each of its characters, and nothing can stop it but the end of the process."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append((encode(), None))
+        except BaseException as error:
+            found.append((None, error))
+
+    thread = threading.Thread(target=run, daemon=True)  # which the end of the process does not wait for
+    thread.start()
+    thread.join(SECONDS + characters * SECONDS_A_CHARACTER)
+    if not found:
+        raise InputError(
+            f"the tokenizers library does not come to an end with a text of {characters} characters. The expression that parts texts into "
+            "words is unsound, or the text is no text: use another tokenizer, or leave the document out"
+        )
+    made, error = found[0]
+    if error is not None:
+        raise error
+    return made  # type: ignore[no-any-return]
 
 
 def _spans(text: str, encoding: Encoding) -> np.ndarray:

@@ -11,7 +11,7 @@ temperature (Devlin et al. 2019's multilingual BERT; Xue et al. 2021, mT5). Memo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,10 +45,7 @@ class Mixture(NamedTuple):
 
 def plan(recipe: MixtureRecipe, columns: Column, names: list[str], seed: int) -> Mixture:
     """The epochs of each group. InputError for a group that the corpus has not, or shares that cannot be."""
-    for key in ("weights", "epochs"):
-        for name in getattr(recipe, key):
-            if name not in names:
-                raise InputError(f"mixture.{key}: the corpus has no {recipe.by} '{name}': {nearest(name, sorted(names))}")
+    check_names(recipe, names)
     natural = _tokens(columns, np.ones(len(names)), None, seed, len(names), whole=True)
     if not natural.sum():
         raise InputError("mixture: there is no text to mix. See `codedev corpus report` for where it was dropped")
@@ -74,6 +71,14 @@ def plan(recipe: MixtureRecipe, columns: Column, names: list[str], seed: int) ->
         if natural[i]
     }
     return Mixture(epochs, recipe.max_epochs, seed, {"by": recipe.by, "tokens_asked": recipe.tokens, "tokens": total, "groups": groups})
+
+
+def check_names(recipe: MixtureRecipe, names: Iterable[str]) -> None:
+    """InputError for a group that is not among those of the corpus."""
+    for key in ("weights", "epochs"):
+        for name in getattr(recipe, key):
+            if name not in names:
+                raise InputError(f"mixture.{key}: the corpus has no {recipe.by} '{name}': {nearest(name, sorted(names))}")
 
 
 def copies(mixture: Mixture, columns: Column, at: slice) -> np.ndarray:
@@ -116,7 +121,7 @@ def _budgets(recipe: MixtureRecipe, names: list[str], natural: np.ndarray) -> np
     shares = natural / natural.sum()
     if recipe.weights:
         named = np.array([name in recipe.weights for name in names]) & (natural > 0)
-        given = np.array([recipe.weights.get(name, 0.0) for name in names]) * named
+        given = np.minimum([recipe.weights.get(name, 0.0) for name in names], 1e300) * named  # no sum of them is infinite
         others = shares * ~named
         if others.any():
             if given.sum() >= 1:
@@ -131,7 +136,7 @@ def _budgets(recipe: MixtureRecipe, names: list[str], natural: np.ndarray) -> np
         else:
             raise InputError("mixture.weights: every source with text has the weight 0. Give one of them more")
     elif recipe.temperature:
-        shares = shares ** (1 / recipe.temperature)
+        shares = (shares / shares.max()) ** (1 / recipe.temperature)  # the largest stays 1, however cold
         shares = np.where(natural > 0, shares, 0)
         shares /= shares.sum()
     elif recipe.epochs:

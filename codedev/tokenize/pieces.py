@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codedev._errors import InputError, MissingExtraError
+from codedev.tokenize import blanks
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 ALGORITHMS = {1: "Unigram", 2: "BPE", 3: "words", 4: "characters"}
 
 
 class Pieces(NamedTuple):
-    processor: Any  # sentencepiece.SentencePieceProcessor, which any number of threads may use
+    processor: Any  # sentencepiece.SentencePieceProcessor (or `blanks` before one), which any number of threads may use
     names: list[str]  # of every id
     kinds: np.ndarray  # uint8[size]
     algorithm: str
@@ -56,7 +57,7 @@ def load_pieces(path: Path, data: bytes) -> Pieces:
         raise InputError(f"{path}: is no SentencePiece model: {error}") from None
     if processor.vocab_size() != len(names):
         raise InputError(f"{path}: is no SentencePiece model that can be used: it has {len(names)} pieces and reads as another number")
-    return Pieces(processor, names, kinds, algorithm)
+    return Pieces(blanks.Blanks(processor) if blanks.written_so(names) else processor, names, kinds, algorithm)
 
 
 def encode(pieces: Pieces, texts: Sequence[str], dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

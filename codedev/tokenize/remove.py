@@ -214,6 +214,9 @@ def _finish(folder: Path) -> tuple[Path, dict[str, Any]]:
         if path.is_file() and file_hash(path) == file["hash_before"]:
             _rewrite(path, manifest, ids, plan["mode"])
     manifest = _updated(folder, plan, manifest)
+    if first := manifest.pop("dropped_first", None):  # what a template said may quote the text
+        gone = set(plan["ids"])
+        manifest["dropped_first"] = {reason: one for reason, one in first.items() if one["document"] not in gone}
     path = folder / FOLDER / f"receipt-{plan['number']:05d}.json"
     hashes = {file["name"]: file["hash"] for file in manifest["files"]}
     receipt = {

@@ -13,7 +13,7 @@ is such). A segment takes about 40 bytes and its document's id beside its tokens
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,9 +201,27 @@ class Shards(NamedTuple):
                 reader = pa.ipc.open_file(source)
                 batch_rows = reader.get_batch(0).num_rows  # every batch but the last of the directory has as many
                 values: dict[str, Any] = reader.get_batch(row // batch_rows).slice(row % batch_rows, 1).to_pylist()[0]
+                self._check(values)
                 return values
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.path / name}: cannot be read: {str(error).splitlines()[0]}. Run `codedev tokenize` again") from None
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:  # damaged somewhere
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"{self.path / name}: cannot be read: {said}. Run `codedev tokenize` again") from None
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        """ValueError, TypeError or KeyError where the row cannot be one: what was damaged on the disk still reads as Arrow."""
+        lengths, seq_len, size = values["segment_lengths"], self.manifest["seq_len"], self.manifest["vocab_size"]
+        if len(values["input_ids"]) != seq_len or min(lengths, default=0) < 0 or sum(lengths) > seq_len:
+            raise ValueError(f"row of {len(values['input_ids'])} tokens and segments of {sum(lengths)}")
+        if not 0 <= min(values["input_ids"]) <= max(values["input_ids"]) < size:
+            raise ValueError(f"a token id is not below {size}")
+        for name in ("segment_documents", "segment_offsets", "segment_bytes", "segment_byte_offsets"):
+            if len(values[name]) != len(lengths) or None in values[name]:
+                raise ValueError(f"{name} is not as long as segment_lengths")
+        if values.get("segment_positions") is not None and len(values["segment_positions"]) != len(lengths):
+            raise ValueError("segment_positions is not as long as segment_lengths")
+        for part in values.get("parts") or ():
+            if None in (part["start"], part["byte_begin"]):
+                raise ValueError("a part has no place")
 
 
 def open_shards(path: Path) -> Shards:
@@ -215,10 +233,11 @@ def open_shards(path: Path) -> Shards:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{manifest_path}: is not the manifest of a shard directory ('{FORMAT}')")
     try:
-        whole = all(isinstance(manifest[name], int) for name in ("rows", "seq_len"))
+        whole = all(isinstance(manifest[name], int) for name in ("rows", "seq_len", "vocab_size"))
         whole &= all(isinstance(entry["rows"], int) and Path(entry["name"]).name == entry["name"] for entry in manifest["files"])
         whole &= all(
-            isinstance(manifest[of][name], str) for of, name in (("corpus", "path"), ("corpus", "manifest_hash"), ("tokenizer", "eos"))
+            isinstance(manifest[of][name], str)
+            for of, name in (("corpus", "path"), ("corpus", "manifest_hash"), ("tokenizer", "eos"), ("tokenizer", "file"))
         )
     except (KeyError, TypeError):
         whole = False

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from codedev._errors import InputError
 from codedev._run import Progress, atomic_write, content_key, file_hash, no_progress, read_json, write_json
+from codedev.tokenize.chat.budget import first_said
 from codedev.tokenize.chat.render import Template
 from codedev.tokenize.chat.tables import TableOptions, Tables, preference_tables, prompt_table, table_schema
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, verify
@@ -32,7 +33,7 @@ from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.vocabulary import Vocabulary, copy_into
 
 FORMAT = "codedev.tables/1"
-VERSION = 2
+VERSION = 3
 _ROWS = 1024  # documents rendered together
 _DROPPED = pa.schema(
     [pa.field("document", pa.string()), pa.field("position", pa.int64()), pa.field("reason", pa.dictionary(pa.int32(), pa.string()))]
@@ -96,10 +97,12 @@ def _part(
     make = preference_tables if recipe.mode == "preference" else prompt_table
     tables: dict[tuple[str, str], list[pa.RecordBatch]] = {}
     counters, documents = Counter[str](), Counter[str]()
+    said: dict[str, tuple[str, str]] = {}
     rows = 0
     for batch, made in _in_order(pool, part, position, lambda batch, at: make(vocabulary, template, batch, options, position=at), ahead):
         held = held_out(id_hashes(batch.column("id")), recipe.holdout)
         counters.update(made.counters)
+        said = {**made.said, **said}
         for split in splits:
             mine = held if split == "heldout" else ~held
             documents[split] += int(mine.sum())
@@ -120,7 +123,7 @@ def _part(
                 with pa.ipc.new_file(sink, table.schema) as writer:
                     writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 14)
             files[name] = file_hash(work / name)
-    return {"files": files, "documents": dict(documents), "counters": dict(sorted(counters.items()))}
+    return {"files": files, "documents": dict(documents), "counters": dict(sorted(counters.items())), "said": said}
 
 
 def _in_order(pool: ThreadPoolExecutor, part: Part, position: int, make: Any, ahead: int) -> Iterator[tuple[pa.RecordBatch, Tables]]:
@@ -165,9 +168,12 @@ def _finish(
                 files.append({"name": target, "kind": kind, "rows": table.num_rows, "hash": hash_})
     if sum(counts[kind] for kind in counts if kind != "documents") != counts["documents"]:
         raise AssertionError(f"documents do not balance: {dict(counts)}")
+    said = {reason: {"document": name, "said": why} for one in reversed(receipts) for reason, (name, why) in one["said"].items()}
     if counts["documents"] == counts["dropped"]:
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise InputError(f"{corpus.path}: no document gives a row for mode {request['mode']} ({told}). Build a corpus of conversations")
+        raise InputError(
+            f"{corpus.path}: no document gives a row for mode {request['mode']} ({told}){first_said(said)}. Build a corpus of conversations"
+        )
     copy_into(vocabulary, folder)
     made = Counter[str]()
     for receipt in receipts:
@@ -178,6 +184,7 @@ def _finish(
         "split": split,
         "counts": {**dict(sorted(counts.items())), "tokens": dict(sorted(tokens.items()))},
         "dropped": dict(sorted(reasons.items())),
+        **({"dropped_first": dict(sorted(said.items()))} if said else {}),  # of the whole corpus, as `made`
         "made": dict(sorted(made.items())),  # of the whole corpus
         "columns": {kind: table_schema(kind, vocabulary).names for kind in counts if kind not in ("documents", "dropped")},  # type: ignore[arg-type]
         "files": files,

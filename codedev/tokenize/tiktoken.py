@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -237,7 +238,7 @@ def from_vocab_and_merges(folder: Path, shape: str | None) -> dict[str, Any]:
     """tokenizer.json of byte-level BPE as GPT-2 and Qwen 2 have it (by `tokenizer_class` in tokenizer_config.json; GPT-2's where that says
     nothing). Special tokens are those that the configuration names, else those of well-known names. InputError for other kinds."""
     vocab, merges = read_json(folder / "vocab.json"), _merges(folder / "merges.txt")
-    if not isinstance(vocab, dict) or not all(isinstance(number, int) and number >= 0 for number in vocab.values()):
+    if not isinstance(vocab, dict) or not all(type(number) is int and 0 <= number < 1 << 31 for number in vocab.values()):
         raise InputError(f"{folder / 'vocab.json'}: is no vocabulary: token to id")
     config, names, added = _config(folder)
     kind = str(config.get("tokenizer_class") or "GPT2")
@@ -277,6 +278,9 @@ def _merges(path: Path) -> list[list[str]]:
     return pairs
 
 
+_NUMBER = re.compile("[0-9]{1,9}")  # an id
+
+
 def _config(folder: Path) -> tuple[dict[str, Any], set[str], dict[str, int]]:
     """(tokenizer_config.json, names of special tokens, added tokens with ids)."""
     config, mapped, listed = (
@@ -291,10 +295,10 @@ def _config(folder: Path) -> tuple[dict[str, Any], set[str], dict[str, int]]:
                     text = one.get("content") if isinstance(one, dict) else one
                     if isinstance(text, str) and text:
                         names.add(text)
-    added = {name: number for name, number in listed.items() if isinstance(number, int)}
+    added = {name: number for name, number in listed.items() if type(number) is int and 0 <= number < 1 << 31}
     decoder = config.get("added_tokens_decoder")
     for number, one in (decoder if isinstance(decoder, dict) else {}).items():
-        if isinstance(one, dict) and isinstance(one.get("content"), str) and str(number).isdigit():
+        if isinstance(one, dict) and isinstance(one.get("content"), str) and _NUMBER.fullmatch(str(number)):
             added[one["content"]] = int(number)
             if one.get("special"):
                 names.add(one["content"])

@@ -47,4 +47,5 @@ def told_units(batch: pa.RecordBatch, vocabulary: Vocabulary, template: Template
         loss=Loss(place[made.loss.rows], made.loss.starts, made.loss.ends),
         dropped=[made.status[row] if count == 0 else "" for row, count in zip(rows.tolist(), counts.tolist(), strict=True)],
         counters=made.counters,
+        said=made.said,
     )

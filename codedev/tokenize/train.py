@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from codedev._errors import InputError, nearest
 from codedev._run import Progress, file_hash, no_progress, write_json, write_text
+from codedev.kernels.bpe_tables import MAX_IDS
 from codedev.tokenize import engine, residues
 from codedev.tokenize.bpe import LONGEST_TOKEN, Learned, learn_bpe
 from codedev.tokenize.documents import Corpus, Part, batches, id_hashes, open_corpus, verify
@@ -67,6 +68,8 @@ def train_tokenizer(
             f"--vocab-size {vocab_size}: too small for 256 bytes, {len(residues.names())} residues and {special_slots} special tokens. "
             "Raise it or lower --special-slots"
         )
+    if vocab_size > MAX_IDS:
+        raise InputError(f"--vocab-size {vocab_size}: the encoder has room for {MAX_IDS} tokens. Lower it")
     if sample_bytes < 1:
         raise InputError(f"--sample-bytes {sample_bytes}: must be positive")
     if out.exists() and not out.is_dir():

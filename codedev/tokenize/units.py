@@ -52,6 +52,7 @@ class Units(NamedTuple):
     loss: Loss | None  # None: every token
     dropped: list[str] | None  # [units]: why it has no tokens, "" where it has or the document is empty; None: nothing was dropped
     counters: Counter[str]
+    said: dict[str, tuple[int, str]] | None = None  # reason -> the first row of the batch that was dropped for it, and what was said of it
 
 
 def make_units(batch: pa.RecordBatch, hashes: np.ndarray, vocabulary: Vocabulary, marks: Markers, recipe: TokenizeRecipe) -> Units:

@@ -104,7 +104,15 @@ def vocabulary_of(
     if highest >= MAX_SIZE:
         raise InputError(f"{file}: has the token id {highest}, above {MAX_SIZE - 1}. Use another tokenizer")
     bos_id, eos_id, pad_id = _specials(file, ids, _special_names(model), eos, bos, pad, need_eos)
-    lengths = _byte_lengths(tokenizer, model)
+    try:
+        lengths, why_library = _byte_lengths(tokenizer, model), engine.supported(model)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # the library reads what no one writes
+        raise InputError(f"{file}: a part of it is not written as the library writes it ({type(error).__name__}: {error})") from None
     return Vocabulary(
         tokenizer=tokenizer,
         path=file,
@@ -114,7 +122,7 @@ def vocabulary_of(
         eos_id=eos_id,
         pad_id=pad_id,
         byte_lengths=lengths,
-        why_library=engine.supported(model) or ("its tokens do not stand for fixed bytes" if lengths is None else None),
+        why_library=why_library or ("its tokens do not stand for fixed bytes" if lengths is None else None),
         data=found.data if found.converted else None,
     )
 

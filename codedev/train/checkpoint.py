@@ -4,7 +4,11 @@
         config.json model.safetensors     loadable by transformers; of an adapter (tune other than full) instead:
         adapter_config.json adapter_model.safetensors trainable.safetensors
         optimizer.safetensors             `<parameter>/<state>`: exp_avg, exp_avg_sq, step
-        state.json                        step, tokens_seen, and what decided them
+        state.json                        step, tokens_seen, and what decided them; sizes and hashes of the other files, and its own hash
+
+A run goes on from the newest checkpoint whose files are as they were written. Damaged ones after it are set aside as
+checkpoints/damaged-step-…, and a line says so: the steps between are computed again and come out the same, since a run is a function of its
+recipe, its data and its seed. Where no checkpoint is whole, nothing is begun again in silence: the run stops.
 
 Tensors are stored whole, so that a run may go on with another number of processes, or another way of spreading over them. The random
 state is not stored: every step seeds itself.
@@ -23,11 +27,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from codedev._errors import RunError
-from codedev._run import TEMPORARY, read_json, write_json
+from codedev._errors import InputError, RunError
+from codedev._run import TEMPORARY, content_key, file_hash, read_json, write_json
+from codedev._terminal import note
+from codedev.train import companions, disk, optim, policy, tune
 from codedev.train import model as models
-from codedev.train import tune
-from codedev.train.parallel import World, like, whole
+from codedev.train.parallel import World, whole
 
 FORMAT = "codedev.checkpoint/1"
 _REMOVE = "Remove this checkpoint, and the run goes on from the one before"
@@ -38,6 +43,7 @@ class State(NamedTuple):
 
     step: int
     tokens_seen: int
+    watched: policy.Watched = policy.Watched()  # what judging a step needs of those before
 
 
 def directory(run_dir: Path, step: int) -> Path:
@@ -50,6 +56,61 @@ def steps_saved(run_dir: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
+def newest(run_dir: Path, place: World) -> int:
+    """The step of the newest whole checkpoint, -1 where there are none. Damaged ones after it are set aside. Every process calls it.
+
+    Raises RunError where there are checkpoints and none is whole. Reads every file of one checkpoint: about what loading it takes.
+    """
+    faults: list[tuple[int, str]] = []
+    found = -1
+    if place.first:
+        for step in reversed(steps_saved(run_dir)):
+            if (fault := damage(directory(run_dir, step))) is None:
+                found = step
+                break
+            faults.append((step, fault))
+        else:
+            found = -2 if faults else -1
+    found = place.from_first(found)
+    if found == -2:
+        said = faults[0][1] if faults else f"{run_dir / 'checkpoints'}: see what the first process says"
+        raise RunError(f"{said}. No checkpoint is whole: put a copy back, or remove {run_dir / 'checkpoints'} to begin again")
+    for step, fault in faults:
+        aside = directory(run_dir, step).with_name(f"damaged-{directory(run_dir, step).name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(directory(run_dir, step), aside)
+        note(f"{fault}. It was set aside as {aside.name}; the run goes on from step {found}")
+    return found
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the files of a checkpoint; None where they are as they were written."""
+    file = path / "state.json"
+    try:
+        data = read_json(file)
+    except InputError as error:
+        return f"{file}: is missing or damaged: {error}"
+    if not isinstance(data, dict):
+        return f"{file}: is not as it was written"
+    if data.get("format") != FORMAT or "hash" not in data:
+        return None  # of another version: `read_state` has a word for it; or from before there were hashes
+    if content_key({name: value for name, value in data.items() if name != "hash"}) != data["hash"]:
+        return f"{file}: is not as it was written"
+    for name, wanted in data["files"].items():
+        file = path / name
+        if not file.is_file():
+            return f"{file}: is missing or damaged: it is not there"
+        if (size := file.stat().st_size) != wanted["bytes"]:
+            return f"{file}: is missing or damaged: it has {size:,} bytes and was written with {wanted['bytes']:,}"
+        try:
+            same = file_hash(file) == wanted["hash"]
+        except OSError as error:
+            return f"{file}: is missing or damaged: it cannot be read: {error.strerror}"
+        if not same:
+            return f"{file}: is missing or damaged: its bytes are not those that were written"
+    return None
+
+
 def save(
     run_dir: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: State, recipe: dict[str, Any], place: World
 ) -> None:
@@ -60,32 +121,37 @@ def save(
         moments = {
             f"{name}/{key}": tensor
             for name, parameter in model.named_parameters()
-            for key, value in sorted(optimizer.state.get(parameter, {}).items())
+            for key, value in optim.state_of(optimizer, parameter).items()
             if (tensor := whole(value, place)) is not None
         }
+        if tune.is_adapter(model):
+            tune.save(model, target, place, resumable=True)
+        elif place.first:
+            models.save(model, weights, target)
         if place.first:
-            if tune.is_adapter(model):
-                tune.save(model, target, resumable=True)
-            else:
-                models.save(model, weights, target)
             save_file(moments, target / "optimizer.safetensors")
-            write_json(target / "state.json", {"format": FORMAT, **state._asdict(), "recipe": recipe})
+            told = state._asdict() | {"watched": state.watched._asdict()}
+            files = {file.name: {"bytes": file.stat().st_size, "hash": file_hash(file)} for file in sorted(target.iterdir())}
+            content = {"format": FORMAT, **told, "recipe": recipe, "files": files}
+            write_json(target / "state.json", {**content, "hash": content_key(content)})
 
     replace_directory(directory(run_dir, state.step), write, place)
 
 
-def save_model(run_dir: Path, model: PreTrainedModel, tokenizer_file: Path, place: World) -> Path:
-    """The trained model, or the adapter alone, with its tokenizer at RUN/model. Every process calls it."""
+def save_model(run_dir: Path, model: PreTrainedModel, tokenizer_file: Path, place: World, base: Path | None = None) -> Path:
+    """The trained model, or the adapter alone, at RUN/model, with what plain transformers wants beside it. Every process calls it.
+
+    `base`: the folder that the shards' tokenizer was taken from.
+    """
 
     def write(target: Path) -> None:
         weights = {} if tune.is_adapter(model) else whole_weights(model, place)
+        if tune.is_adapter(model):
+            tune.save(model, target, place, resumable=False)
+        elif place.first:
+            models.save(model, weights, target)
         if place.first:
-            if tune.is_adapter(model):
-                tune.save(model, target, resumable=False)
-            else:
-                models.save(model, weights, target)
-            if tokenizer_file.is_file():
-                shutil.copyfile(tokenizer_file, target / tokenizer_file.name)
+            companions.leave(target, tokenizer_file, base)
 
     replace_directory(run_dir / "model", write, place)
     return run_dir / "model"
@@ -100,7 +166,10 @@ def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     step, tokens_seen, recipe = (data.get(name) for name in ("step", "tokens_seen", "recipe"))
     if not (isinstance(step, int) and path.name == f"step-{step:08d}" and isinstance(tokens_seen, int) and isinstance(recipe, dict)):
         raise RunError(f"{path / 'state.json'}: is not as it was written. {_REMOVE}")
-    return State(step, tokens_seen), recipe
+    try:
+        return State(step, tokens_seen, policy.read_watched(data.get("watched"))), recipe
+    except ValueError:
+        raise RunError(f"{path / 'state.json'}: is not as it was written. {_REMOVE}") from None
 
 
 def load_optimizer(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
@@ -114,12 +183,8 @@ def load_optimizer(path: Path, model: PreTrainedModel, optimizer: torch.optim.Op
     for key, tensor in tensors.items():
         name, _, kind = key.rpartition("/")
         parameter = parameters.get(name)
-        if parameter is None or (kind != "step" and tensor.shape != parameter.shape):
+        if parameter is None or not optim.restore(optimizer, parameter, kind, tensor):
             raise RunError(f"{file}: its '{key}' fits no weight of the model. {_REMOVE}")
-        # AdamW counts its steps on the CPU unless it is fused on a GPU, where the count lies beside the parameter.
-        fused = bool(optimizer.defaults.get("fused"))
-        placed = like(tensor, parameter) if kind != "step" else tensor.to(parameter.device) if fused else tensor
-        optimizer.state[parameter][kind] = placed
 
 
 def prune(run_dir: Path, keep: int) -> None:
@@ -147,23 +212,31 @@ def replace_directory(path: Path, write: Callable[[Path], None], place: World) -
         temporary.mkdir(parents=True)
     try:
         write(temporary)
-    except SafetensorError as error:  # its writer's word for a full disk
-        raise RunError(
-            f"{path}: cannot be written: {error}. Make room and run the same command again: earlier checkpoints are kept"
-        ) from None
+        for file in [*temporary.iterdir(), temporary] if place.first else ():
+            _flush(file)
+    except (SafetensorError, OSError) as error:  # the first: its writer's word for a full disk
+        raise disk.unsaved(path, temporary, error) from None
     if place.first:
-        for file in [*temporary.iterdir(), temporary]:
-            handle = os.open(file, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
         _discard(path)
         os.rename(temporary, path)
+        _flush(path.parent)
     place.wait()
+
+
+def _flush(path: Path) -> None:
+    """A file, or a directory's names, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _discard(path: Path) -> None:
     """Remove a directory so that a kill half-way leaves nothing under its name."""
-    if path.exists():
+    if path.is_symlink():
+        path.unlink()  # what it leads to is not ours
+    elif path.exists():
         trash = path.with_name(f"{TEMPORARY}old-{path.name}")
         shutil.rmtree(trash, ignore_errors=True)
         os.rename(path, trash)

@@ -8,6 +8,7 @@ recomputed here. Knows nothing of torch.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,6 +19,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from codedev._errors import InputError
+from codedev.train.order import mixed, shuffled
 
 FORMAT = "codedev.shards/1"
 
@@ -41,9 +43,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    seq_len: int
+    seq_len: Annotated[int, Field(gt=0)]
     rows: int
-    vocab_size: int
+    vocab_size: Annotated[int, Field(gt=0)]
     bos_id: int | None
     eos_id: int | None
     pad_id: int | None
@@ -101,6 +103,8 @@ class Shards:
     files: tuple[Path, ...]  # of each record batch
     batches: tuple[pa.RecordBatch, ...]
     starts: np.ndarray  # (batches + 1,) the first row of each batch
+    sizes: tuple[int, ...]  # rows of each directory
+    weights: tuple[float, ...] | None = None  # of the directories; None: every row as often as any other
     views: dict[int, _Columns] = field(default_factory=dict, repr=False)
 
     @property
@@ -123,6 +127,10 @@ class Shards:
     def tokenizer_file(self) -> Path:
         return self.dirs[0] / self.manifest.tokenizer.file
 
+    def drawn(self, positions: np.ndarray, seed: int) -> np.ndarray:
+        """Row numbers at `positions` (int64) of the stream that a run reads."""
+        return shuffled(positions, self.rows, seed) if self.weights is None else mixed(positions, self.sizes, self.weights, seed)
+
     def read(self, numbers: np.ndarray) -> Rows:
         """The rows with these numbers. Raises InputError for a row that breaks the format."""
         shape = (len(numbers), self.seq_len)
@@ -143,7 +151,10 @@ class Shards:
             real[at, :used] = True
             targets[at, :used] = positions[at, :used] > 0
             if columns.spans is not None and columns.spans[0][i]:
-                targets[at] &= _covered(columns.spans, i, self.seq_len)
+                covered = _covered(columns.spans, i, self.seq_len)
+                if covered is None:
+                    raise InputError(f"{file}: the loss_spans of row {i} lie outside of its {self.seq_len} tokens. Pack the shards again")
+                targets[at] &= covered
             text_bytes[at] = columns.text_bytes.row(i).sum()
         if len(numbers) and int(input_ids.max()) >= self.vocab_size:
             at = int(input_ids.max(axis=1).argmax())
@@ -180,8 +191,11 @@ class Shards:
         return self.views[batch], i, self.files[batch]
 
 
-def open_shards(dirs: tuple[Path, ...]) -> Shards:
-    """Map shard directories of one tokenizer and one seq_len. Raises InputError for what is missing, truncated or does not fit."""
+def open_shards(dirs: tuple[Path, ...], weights: tuple[float, ...] | None = None) -> Shards:
+    """Map shard directories of one tokenizer and one seq_len, of which a run reads as `weights` say.
+
+    Raises InputError for what is missing, truncated or does not fit.
+    """
     digest = hashlib.blake2b(digest_size=16)
     manifests, files, batches = [], [], []
     for directory in dirs:
@@ -196,18 +210,21 @@ def open_shards(dirs: tuple[Path, ...]) -> Shards:
     starts = np.cumsum([0] + [batch.num_rows for batch in batches])
     if not starts[-1]:
         raise InputError(f"{', '.join(map(str, dirs))}: the shards hold no rows. Pack a larger corpus, or a smaller --seq-len")
-    return Shards(tuple(dirs), manifests[0], digest.hexdigest(), tuple(files), tuple(batches), starts)
+    sizes = tuple(sum(entry.rows for entry in manifest.files) for manifest in manifests)
+    if weights is not None and not all(sizes):
+        raise InputError(f"{dirs[sizes.index(0)]}: holds no rows to draw by its weight. Leave it out")
+    return Shards(tuple(dirs), manifests[0], digest.hexdigest(), tuple(files), tuple(batches), starts, sizes, weights)
 
 
 def _manifest(directory: Path) -> tuple[Manifest, bytes]:
     path = directory / "manifest.json"
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        fault = "there is no such directory" if not directory.is_dir() else "has no manifest.json, it is no shard directory"
-        raise InputError(f"{directory}: {fault}. Make shards with: codedev tokenize CORPUS --tokenizer T --out {directory}") from None
+        raw = path.read_bytes() if path.is_file() else None  # opening a pipe would wait for ever
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if raw is None:
+        fault = "there is no such directory" if not directory.is_dir() else "has no manifest.json, it is no shard directory"
+        raise InputError(f"{directory}: {fault}. Make shards with: codedev tokenize CORPUS --tokenizer T --out {directory}")
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -235,27 +252,62 @@ def _check_together(first: Path, expected: Manifest, directory: Path, manifest: 
 
 def _record_batches(path: Path, rows: int, seq_len: int) -> list[pa.RecordBatch]:
     """The record batches of a shard file; their columns are views into the mapped file."""
+    if not path.is_file():
+        fault = "is no file" if os.path.lexists(path) else "is named in the manifest and missing"
+        raise InputError(f"{path}: {fault}. Pack the shards again, or copy them again")
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        _check_schema(path, reader.schema, seq_len)
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         for batch in batches:
             batch.validate()  # buffers as long as the header says, so that the views below stay inside the file
-    except FileNotFoundError:
-        raise InputError(f"{path}: is named in the manifest and missing. Pack the shards again, or copy them again") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: is damaged or cut short ({str(error).splitlines()[0]}). Pack the shards again, or copy them again"
         ) from None
     found = sum(batch.num_rows for batch in batches)
     if found != rows:
         raise InputError(f"{path}: has {found} rows, its manifest says {rows}. Pack the shards again, or copy them again")
-    want = {"input_ids", "segment_lengths", "segment_documents", "segment_offsets", "segment_bytes", "loss_spans"}
-    if missing := sorted(want - set(reader.schema.names)):
+    if any(_has_nulls(batch) for batch in batches):
+        raise InputError(f"{path}: has nulls in the place of tokens or segments. Pack the shards again")
+    return batches
+
+
+# What stands in the lists of a column.
+_INSIDE = {
+    "segment_lengths": pa.types.is_integer,
+    "segment_documents": pa.types.is_string,
+    "segment_offsets": pa.types.is_integer,
+    "segment_bytes": pa.types.is_integer,
+    "loss_spans": pa.types.is_struct,
+}
+
+
+def _check_schema(path: Path, schema: pa.Schema, seq_len: int) -> None:
+    if missing := sorted({"input_ids", *_INSIDE} - set(schema.names)):
         raise InputError(f"{path}: has no column {', '.join(missing)}. Pack the shards again")
-    kind = reader.schema.field("input_ids").type
+    kind = schema.field("input_ids").type
     if not pa.types.is_fixed_size_list(kind) or kind.list_size != seq_len or kind.value_type not in (pa.uint16(), pa.uint32()):
         raise InputError(f"{path}: input_ids are {kind}, not fixed_size_list<uint16 or uint32>[{seq_len}]. Pack the shards again")
-    return batches
+    for name, fits in _INSIDE.items():
+        kind = schema.field(name).type
+        whole = pa.types.is_list(kind) and fits(kind.value_type)
+        if whole and name == "loss_spans":
+            bounds = [kind.value_type.field(place) for place in range(kind.value_type.num_fields)]
+            whole = [(bound.name, pa.types.is_integer(bound.type)) for bound in bounds] == [("start", True), ("end", True)]
+        if not whole:
+            raise InputError(f"{path}: the column {name} is {kind}, which no shard has. Pack the shards again")
+
+
+def _has_nulls(batch: pa.RecordBatch) -> bool:
+    """Of the loss spans a whole row's may be null: all of its tokens count."""
+    columns = [batch.column(name) for name in ("input_ids", *_INSIDE)]
+    bounds = [batch.column("loss_spans").values.field(name) for name in ("start", "end")]
+    return (
+        any(column.null_count for column in columns[:-1])
+        or any(column.values.null_count for column in columns)
+        or any(bound.null_count for bound in bounds)
+    )
 
 
 def _columns(batch: pa.RecordBatch, seq_len: int) -> _Columns:
@@ -274,10 +326,12 @@ def _spans(column: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     return (column.is_valid().to_numpy(zero_copy_only=False), column.offsets.to_numpy(), starts, ends)
 
 
-def _covered(spans: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], i: int, seq_len: int) -> np.ndarray:
-    """(S,) bool: the token lies in a loss span of row i of its batch."""
+def _covered(spans: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], i: int, seq_len: int) -> np.ndarray | None:
+    """(S,) bool: the token lies in a loss span of row i of its batch. None where one is no part of the row."""
     _, offsets, starts, ends = spans
     covered = np.zeros(seq_len, bool)
-    for start, end in zip(starts[offsets[i] : offsets[i + 1]], ends[offsets[i] : offsets[i + 1]], strict=True):
+    for start, end in zip(starts[offsets[i] : offsets[i + 1]].tolist(), ends[offsets[i] : offsets[i + 1]].tolist(), strict=True):
+        if not 0 <= start <= end <= seq_len:
+            return None
         covered[start:end] = True
     return covered

@@ -1,17 +1,31 @@
-"""Which documents a step trained on: a pure function of the recipe's seed, its shards and the step. Needs no log and no torch."""
+"""Which documents a step trained on: a pure function of the recipe's seed, its shards and the step. Needs no log and no torch.
+
+With their losses, which need the weights: those of the nearest checkpoint at or before the step began, or the model that the run began with
+where that is the same. Weights at exactly that moment give the loss that the step had, dropout apart.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from codedev import _recipe
-from codedev._errors import RecipeError
-from codedev.train.data import open_shards
-from codedev.train.order import shuffled
-from codedev.train.recipe import TrainRecipe, absolute, step_rows
+from codedev._errors import InputError, RecipeError
+from codedev.train.data import Shards, open_shards
+from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
+
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(input_ids, positions), both (B, S) -> (B, S) nats of every token, as of codedev.eval.perplexity."""
+
+
+class _Run(NamedTuple):
+    recipe: TrainRecipe
+    shards: Shards
+    numbers: np.ndarray  # int64, the rows of the step
 
 
 def documents_of_step(run_dir: Path, step: int) -> list[dict[str, Any]]:
@@ -20,14 +34,107 @@ def documents_of_step(run_dir: Path, step: int) -> list[dict[str, Any]]:
     Each has: shards (directory) and row (number in it), start and end (tokens of the row), document (id), offset (the first token's
     place in the document). Their lengths add up to the tokens of the step.
     """
+    found = _run(run_dir, step)
+    segments = []
+    for number in found.numbers.tolist():
+        directory, row = found.shards.place_of(number)
+        segments += [{"shards": str(directory), **segment._asdict(), "row": row} for segment in found.shards.segments(number)]
+    return segments
+
+
+def explain(run_dir: Path, step: int) -> dict[str, Any]:
+    """The segments of a step with their losses, the highest first.
+
+    run_dir, step, loss_recorded (in metrics.jsonl; None where it is not), loss (the same from these losses), weights (which), weights_step
+    (finished steps that they have learned; None = no weights, so no losses), exact (they are those the step began with), why (of no
+    losses), documents: as of `documents_of_step` with tokens, supervised (of those, trained on) and loss (mean nats of these; None = none,
+    or with `no_number` one that is no number).
+    """
+    found = _run(run_dir, step)
+    row = _recorded(run_dir, step)
+    told: dict[str, Any] = {
+        "run_dir": str(run_dir),
+        "step": step,
+        "loss_recorded": row.get("loss", row.get("bad_loss")),
+        **({"skipped": row["skipped"]} if "skipped" in row else {}),
+    }
+    saved = _saved(run_dir)
+    before = [number for number in saved if number < step]
+    if before or step == 1:
+        from codedev.train.pretrain import opened
+
+        weights_step = before[-1] if before else 0
+        path = run_dir / "checkpoints" / f"step-{weights_step:08d}" if before else None
+        score = opened(found.recipe, found.shards, path)
+        documents = segment_losses(score, found.shards, found.numbers, found.recipe.batch.micro_rows)
+        supervised = sum(one["supervised"] for one in documents)
+        loss = sum(one["loss"] * one["supervised"] for one in documents if one["supervised"]) / max(supervised, 1)
+        told |= {"loss": loss, "weights": str(path) if path else "the model that the run began with", "weights_step": weights_step}
+        told |= {"exact": weights_step == step - 1, "why": None}
+    else:
+        documents = [
+            {**one, "tokens": one["end"] - one["start"], "supervised": None, "loss": None} for one in documents_of_step(run_dir, step)
+        ]
+        kept = f"the oldest that is kept is of step {saved[0]}" if saved else "none is kept"
+        why = f"no checkpoint is as old as step {step - 1}: {kept}. More stay with run.save_every and run.keep"
+        told |= {"loss": None, "weights": None, "weights_step": None, "exact": False, "why": why}
+    documents.sort(key=lambda one: math.inf if one["loss"] is None else -one["loss"] if math.isfinite(one["loss"]) else -math.inf)
+    return {**_finite(told), "documents": list(map(_finite, documents))}
+
+
+def _finite(one: dict[str, Any]) -> dict[str, Any]:
+    """For JSON, which knows no such numbers: a loss that is none is None, and `no_number` says so."""
+    return one | {"loss": None, "no_number": True} if one["loss"] is not None and not math.isfinite(one["loss"]) else one
+
+
+def segment_losses(score: Score, shards: Shards, numbers: np.ndarray, group: int) -> list[dict[str, Any]]:
+    """The segments of the rows `numbers` with tokens, supervised and loss, `group` rows scored at a time."""
+    found = []
+    for at in range(0, len(numbers), group):
+        some = numbers[at : at + group]
+        rows = shards.read(some)
+        nats = score(rows.input_ids, rows.positions)
+        for i, number in enumerate(some.tolist()):
+            directory, row = shards.place_of(number)
+            for segment in shards.segments(number):
+                here = slice(segment.start, segment.end)
+                own = nats[i, here][rows.targets[i, here]]
+                counts = {"tokens": segment.end - segment.start, "supervised": len(own)}
+                loss = float(own.mean()) if len(own) else None
+                found.append({"shards": str(directory), **segment._asdict(), "row": row, **counts, "loss": loss})
+    return found
+
+
+def _run(run_dir: Path, step: int) -> _Run:
+    if not (run_dir / "recipe.yaml").is_file():
+        raise InputError(f"{run_dir}: holds no run: there is no recipe.yaml. Give the directory that run.dir names")
     recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
     if step < 1:
         raise RecipeError(f"there is no step {step}: steps count from 1")
-    shards = open_shards(tuple(map(Path, recipe.data.dirs)))
+    shards = open_shards(tuple(map(Path, recipe.data.dirs)), recipe.data.weights)
     rows = step_rows(recipe, shards.seq_len)
-    numbers = shuffled(np.arange((step - 1) * rows, step * rows), shards.rows, recipe.run.seed)
-    segments = []
-    for number in numbers.tolist():
-        directory, row = shards.place_of(number)
-        segments += [{"shards": str(directory), **segment._asdict(), "row": row} for segment in shards.segments(number)]
-    return segments
+    steps = run_steps(recipe, shards.rows, rows)
+    if step > steps:
+        raise RecipeError(f"there is no step {step}: the run has {steps}")
+    return _Run(recipe, shards, shards.drawn(np.arange((step - 1) * rows, step * rows), recipe.run.seed))
+
+
+def _saved(run_dir: Path) -> list[int]:
+    names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _recorded(run_dir: Path, step: int) -> dict[str, Any]:
+    """The step's row of metrics.jsonl; empty where it has none."""
+    import orjson
+
+    path = run_dir / "metrics.jsonl"
+    if not path.is_file():
+        return {}
+    with open(path, "rb") as file:
+        for line in file:  # 2 µs each that is passed over
+            if line.startswith(b'{"step":%d,' % step):
+                row: dict[str, Any] = orjson.loads(line) if line.endswith(b"\n") else {}
+                if "loss" in row or "skipped" in row:
+                    return row
+    return {}

@@ -20,9 +20,10 @@ import torch
 from codedev import _recipe
 from codedev._errors import InputError, RecipeError, RunError
 from codedev._run import write_json
-from codedev.train import attention, checkpoint, loop, tune
+from codedev.train import attention, checkpoint, extend, loop, tune
 from codedev.train import model as models
 from codedev.train.data import Shards, open_shards
+from codedev.train.generate import GENERATION, ends_of
 from codedev.train.parallel import World
 from codedev.train.recipe import TrainRecipe, absolute
 
@@ -41,6 +42,7 @@ def merge(run: Path, how: How = "dequant", out: Path | None = None, rows: int = 
     """
     if how not in TOLERANCE:
         raise RecipeError(f"merge: there is no way '{how}'; there are {', '.join(TOLERANCE)}")
+    run = run.parent if run.name == "model" and (run.parent / "recipe.yaml").is_file() else run
     recipe = _recipe_of(run)
     if recipe.tune == "full":
         raise RecipeError(f"{run}: was tuned in full, {run / 'model'} is the whole model already")
@@ -50,7 +52,7 @@ def merge(run: Path, how: How = "dequant", out: Path | None = None, rows: int = 
     if out.exists() and not (out / RECORD).is_file():
         raise InputError(f"{out}: is there and no merged model. Choose another folder")
     tune.need(recipe.tune)
-    shards = open_shards((Path(recipe.data.eval),) if recipe.data.eval else tuple(map(Path, recipe.data.dirs)))
+    shards = open_shards((Path(recipe.data.heldout),) if recipe.data.heldout else tuple(map(Path, recipe.data.dirs)))
     sample = np.linspace(0, shards.rows - 1, min(rows, shards.rows)).astype(np.int64)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     adapter, base = run / "model", Path(recipe.model.path or "")
@@ -63,9 +65,11 @@ def merge(run: Path, how: How = "dequant", out: Path | None = None, rows: int = 
 
     def write(target: Path) -> None:
         for file in adapter.glob("*"):
-            if merged is None or file.name not in (tune.CONFIG, tune.WEIGHTS, tune.FOUR_BIT):
+            if merged is None or file.name not in (tune.CONFIG, tune.WEIGHTS, tune.FOUR_BIT, GENERATION, extend.RECORD):
                 shutil.copyfile(file, target / file.name)
         if merged is not None:
+            # What ends a turn was learned with the adapter, and stands beside it.
+            merged.generation_config.eos_token_id = ends_of(merged, adapter) or None
             models.save(merged, checkpoint.whole_weights(merged, place), target)
             after = loss_of(models.load(target, "sdpa"), shards, sample, device)
         else:

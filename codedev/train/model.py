@@ -24,8 +24,15 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from codedev._errors import InputError, RecipeError, nearest
+from codedev.train import chatglm, extend
+from codedev.train.chatglm.config import ChatGLMConfig
+from codedev.train.chatglm.family import check_converted
+from codedev.train.chatglm.layout import check_targets
 from codedev.train.data import Shards
 from codedev.train.recipe import ModelRecipe
+from codedev.train.weights import Tensor, check_checkpoint
+
+chatglm.register()
 
 # Spellings of a configuration that transformers still reads and no longer lists.
 OLD_KEYS = {"model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
@@ -56,9 +63,12 @@ def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int, extra: dict
         raise InputError(f"{path}: there is no such model. Give model.path a directory of config.json and *.safetensors")
     if path is not None and path.is_dir():
         model = load(path, attn, extra)
+        extend.extend(model, path, shards)
     else:
         config = _file_config(path) if path is not None else _inline_config(recipe.config or {}, shards)
         special = {f"{name}_token_id": getattr(shards.manifest, f"{name}_id") for name in ("bos", "eos", "pad")}
+        if isinstance(config, ChatGLMConfig):  # its own <sop> decides who sees whom
+            del special["bos_token_id"]
         config.update(special)
         torch.manual_seed(seed)
         arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
@@ -66,6 +76,8 @@ def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int, extra: dict
         generation: Any = model.generation_config
         if generation is not None:
             generation.update(**special)
+    if isinstance(model.config, ChatGLMConfig):
+        check_targets(model.config, shards)
     vocab_size = vocabulary(model)
     if vocab_size < shards.vocab_size:
         raise RecipeError(
@@ -83,20 +95,28 @@ def load(directory: Path, attn: str, extra: dict[str, Any] | None = None) -> Pre
         raise InputError(f"{directory}: has no config.json, it is no model. Give a directory of config.json and *.safetensors")
     if not any(directory.glob("*.safetensors")):
         raise InputError(f"{directory}: has no *.safetensors; other weights are not read, since they may run code. Convert them first")
+    _check_chatglm(directory / "config.json", attn)
+    tensors = check_checkpoint(directory, transformers.CONFIG_MAPPING)
+    _check_layers(directory / "config.json", len(tensors))
     model: PreTrainedModel
-    model, report = _checked(
-        lambda: AutoModelForCausalLM.from_pretrained(
+    try:
+        model, report = _checked(
+            lambda: AutoModelForCausalLM.from_pretrained(
+                str(directory),
+                attn_implementation=attn,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **(extra or {}),
+            ),
             str(directory),
-            attn_implementation=attn,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **(extra or {}),
-        ),
-        str(directory),
-    )
+        )
+    except InputError as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise InputError(f"{directory}: {_mismatch(directory, tensors)}. The checkpoint is of another model") from None
+        raise
     for kind in ("missing_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[kind])):
             raise InputError(
@@ -105,10 +125,45 @@ def load(directory: Path, attn: str, extra: dict[str, Any] | None = None) -> Pre
     return model
 
 
+def _mismatch(directory: Path, tensors: dict[str, Tensor]) -> str:
+    """A tensor of another shape than the configuration asks for, in words."""
+    maker: Any = AutoModelForCausalLM
+    with torch.device("meta"):  # shapes alone
+        wanted = maker.from_config(_file_config(directory / "config.json"), trust_remote_code=False).state_dict()
+    for name, tensor in tensors.items():
+        if name in wanted and tuple(wanted[name].shape) != tensor.shape:
+            return f"{name} in {tensor.file.name} has the shape {tensor.shape}, config.json asks for {tuple(wanted[name].shape)}"
+    return "a tensor has another shape than config.json asks for"
+
+
+def skeleton(recipe: ModelRecipe, shards: Shards, attn: str) -> PreTrainedModel:
+    """The model that `build` gives with weights of no meaning, from its configuration alone: for the device meta, which holds none."""
+    path = Path(recipe.path) if recipe.path else None
+    if path is not None and path.is_dir():
+        path = path / "config.json"
+    config = _file_config(path) if path is not None else _inline_config(recipe.config or {}, shards)
+    arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
+    model: PreTrainedModel = _checked(partial(AutoModelForCausalLM.from_config, config, **arguments))
+    return model
+
+
 def save(model: PreTrainedModel, weights: dict[str, torch.Tensor], directory: Path) -> None:
     """config.json and *.safetensors of `weights` (whole, on the CPU), as transformers reads them."""
     with quiet():
         model.save_pretrained(str(directory), state_dict=weights)
+
+
+def attention(recipe: ModelRecipe) -> str:
+    """The recipe's `attn`, `auto` decided where the model leaves no choice: ChatGLM-6B reads a context in both directions."""
+    if recipe.attn != "auto":
+        return recipe.attn
+    path = Path(recipe.path or "")
+    try:
+        fields = recipe.config or orjson.loads((path / "config.json" if path.is_dir() else path).read_bytes())
+    except (OSError, ValueError):  # which is said where the model is built
+        return recipe.attn
+    kind = fields.get("model_type") if isinstance(fields, dict) else None
+    return "sdpa" if kind == ChatGLMConfig.model_type else recipe.attn
 
 
 def vocabulary(model: PreTrainedModel) -> int:
@@ -125,8 +180,29 @@ def identity(recipe: ModelRecipe) -> Any:
     config = path / "config.json" if path.is_dir() else path
     if not config.is_file():
         raise InputError(f"{config}: there is no such file. Give model.path a directory of config.json and *.safetensors, or a config.json")
-    weights = {file.name: file.stat().st_size for file in sorted(path.glob("*.safetensors"))} if path.is_dir() else {}
+    weights = {file.name: file.stat().st_size for file in sorted(path.glob("*.safetensors")) if file.is_file()} if path.is_dir() else {}
     return {"config": hashlib.blake2b(config.read_bytes(), digest_size=16).hexdigest(), "weights": weights}
+
+
+def _check_chatglm(path: Path, attn: str) -> None:
+    """InputError for ChatGLM2/3 as released, RecipeError for an attention that ChatGLM-6B cannot use."""
+    try:
+        fields = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):  # which is said in other words
+        return
+    if not isinstance(fields, dict) or fields.get("model_type") != ChatGLMConfig.model_type:
+        return
+    check_converted(path, fields)
+    if attn not in ("sdpa", "eager"):
+        raise RecipeError("model.attn: ChatGLM-6B reads a context in both directions, which sdpa and eager alone can do. Set it to sdpa")
+
+
+def _check_layers(path: Path, tensors: int) -> None:
+    """Of ChatGLM-6B, as check_checkpoint does of others: each layer has a tensor at least, and so many would take for ever to make."""
+    fields = orjson.loads(path.read_bytes())
+    layers = fields.get("num_layers")
+    if fields.get("model_type") == ChatGLMConfig.model_type and isinstance(layers, int) and layers > tensors:
+        raise InputError(f"{path}: num_layers is {layers}, and the weights are {tensors} tensors. Copy the checkpoint again")
 
 
 def _inline_config(fields: dict[str, Any], shards: Shards) -> PreTrainedConfig:
@@ -154,6 +230,7 @@ def _file_config(path: Path) -> PreTrainedConfig:
         kind = fields["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is no model configuration: {error!r}. Give a config.json with a model_type") from None
+    check_converted(path, fields)
     if kind not in transformers.CONFIG_MAPPING:
         raise InputError(f"{path}: transformers {transformers.__version__} has no model_type '{kind}', and remote code is never run")
     config: PreTrainedConfig = _checked(lambda: AutoConfig.from_pretrained(str(path), trust_remote_code=False), str(path))

@@ -9,13 +9,44 @@ before they are packed: it orders rows.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 ROUNDS = 6
+BLOCK = 4096  # positions in which every set has its share, and so the unit that shares are rounded to
 
 
-def shuffled(positions: np.ndarray, rows: int, seed: int) -> np.ndarray:
+def mixed(positions: np.ndarray, sizes: Sequence[int], weights: Sequence[float], seed: int) -> np.ndarray:
+    """Row numbers at `positions` (int64) of a stream over several sets of `sizes` rows, numbered one set after another: of every BLOCK
+    positions as many are of a set as its weight says, and each set is gone through as `shuffled` does. Pure in (positions, seed), too."""
+    counts = shares(weights)
+    ends, first = np.cumsum(counts), np.cumsum([0, *sizes])
+    blocks, places = positions // BLOCK, np.empty_like(positions)
+    for block in np.unique(blocks):
+        inside = blocks == block
+        places[inside] = permuted(positions[inside] % BLOCK, BLOCK, f"{seed}/block/{block}".encode())
+    of = np.searchsorted(ends, places, "right")
+    ranks = blocks * counts[of] + places - (ends - counts)[of]
+    numbers = np.empty_like(positions)
+    for number in np.unique(of):
+        inside = of == number
+        numbers[inside] = first[number] + shuffled(ranks[inside], sizes[number], f"{seed}/set/{number}")
+    return numbers
+
+
+def shares(weights: Sequence[float]) -> np.ndarray:
+    """int64: how many of BLOCK positions each weight gets, at least one; the largest remainders are rounded up."""
+    exact: np.ndarray = np.asarray(weights, np.float64) / np.sum(weights) * BLOCK
+    counts: np.ndarray = np.maximum(exact.astype(np.int64), 1)
+    while counts.sum() != BLOCK:
+        short = counts.sum() < BLOCK
+        at = int(np.argmax(np.where(short | (counts > 1), (exact - counts) if short else (counts - exact), -np.inf)))
+        counts[at] += 1 if short else -1
+    return counts
+
+
+def shuffled(positions: np.ndarray, rows: int, seed: int | str) -> np.ndarray:
     """Row numbers in [0, rows) at `positions` (int64) of the endless shuffled stream; positions [k*rows, (k+1)*rows) are epoch k."""
     epochs = positions // rows
     numbers = np.empty_like(positions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from codedev._errors import RunError
+from codedev.train.loss import WithLoss
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class World:
         tensor = torch.from_numpy(values.copy()).to(self.device)
         dist.all_reduce(tensor)
         return tensor.cpu().numpy()
+
+    def total(self, value: torch.Tensor) -> float:
+        """The sum over the processes of a scalar on the device, in float64."""
+        value = value.detach().double()
+        if self.size > 1:
+            dist.all_reduce(value)
+        return float(value)
 
     def from_first(self, value: int) -> int:
         """The first process's `value`."""
@@ -86,19 +94,29 @@ def choose(parallel: str, model: nn.Module, place: World) -> str:
 
 
 def distribute(model: nn.Module, how: str, place: World, dtype: torch.dtype) -> nn.Module:
-    """`model` spread over the processes: a wrapper for ddp, the same module with sharded parameters for fsdp."""
+    """`model` spread over the processes, as what gives logits and losses (loss.WithLoss): inside a wrapper for ddp, with sharded
+    parameters for fsdp."""
+    called = WithLoss(model)
     if how == "fsdp":
         mesh = init_device_mesh(place.device.type, (place.size,))
         half = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype != torch.float32 else MixedPrecisionPolicy()
+        called.keep_gradients = _room_for_gradients(model, place.device)
         for layer in layers(model):
             fully_shard(layer, mesh=mesh, mp_policy=half)
-        fully_shard(model, mesh=mesh, mp_policy=half)
-        return model
-    model = model.to(place.device)
+        fully_shard(called, mesh=mesh, mp_policy=half)
+        return called
+    called = called.to(place.device)
     if how == "ddp":
         ids = [place.device.index] if place.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
-    return model
+        return nn.parallel.DistributedDataParallel(called, device_ids=ids, gradient_as_bucket_view=True)
+    return called
+
+
+def _room_for_gradients(model: nn.Module, device: torch.device) -> bool:
+    """Whether the gradients of all weights, whole and in float32, take less than a fifth of a GPU."""
+    if device.type != "cuda":
+        return True
+    return 4 * sum(p.numel() for p in model.parameters()) < 0.2 * torch.cuda.get_device_properties(device).total_memory
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
@@ -107,9 +125,23 @@ def layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def gradients_later(model: nn.Module) -> AbstractContextManager[None]:
-    """Inside, DDP adds gradients up without exchanging them: for every micro-batch but the last."""
-    return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
+@contextmanager
+def gradients_later(model: nn.Module) -> Iterator[None]:
+    """Inside, gradients are added up and not exchanged: for every micro-batch but the last.
+
+    FSDP2 keeps them whole meanwhile, which a large model has no room for: then every micro-batch exchanges its own.
+    """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        with model.no_sync():
+            yield
+    elif isinstance(model, FSDPModule) and isinstance(model, WithLoss) and model.keep_gradients:
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
+    else:
+        yield
 
 
 def whole(tensor: torch.Tensor, place: World) -> torch.Tensor | None:

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
+from codedev.train.table_recipe import TableRecipe
 
 STAGES = {"pt": "codedev.train.pretrain", "sft": "codedev.train.sft"}
 TUNES = ("full", "lora", "qlora", "prompt", "prefix")
@@ -32,7 +33,7 @@ class ModelRecipe(Model):
     config: dict[str, Any] | None = None  # a transformers configuration with `model_type`: the weights start at random
     path: str | None = None  # a directory of config.json and *.safetensors, or a config.json alone: random weights
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the arithmetic; auto: bfloat16 autocast on CUDA; weights stay float32
-    attn: Literal["auto", "sdpa", "eager", "varlen", "flash_attention_2"] = "auto"
+    attn: Literal["auto", "sdpa", "eager", "varlen", "flex", "flash_attention_2"] = "auto"
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelRecipe:
@@ -44,12 +45,52 @@ class ModelRecipe(Model):
 
 
 class DataRecipe(Model):
-    shards: str | Annotated[tuple[str, ...], Field(min_length=1)]  # shard directories
-    eval: str | None = None  # a held-out shard directory; null = no bits per byte
+    """Either `shards`, or `tables` of instructions: stage sft tokenizes those itself, by the code of `codedev tokenize --mode sft`."""
+
+    shards: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # shard directories
+    weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] | None = None  # shares of the rows by directory; null = as many as each has
+    eval: str | None = None  # a held-out shard directory; null = of `tables` what `holdout` keeps, else no bits per byte
+    tables: tuple[TableRecipe, ...] = ()  # files or databases of instruction/input/output or messages; a path alone will do
+    tokenizer: str | None = None  # of the tables; null = the model's own
+    template: str | None = None  # chat template: a built-in name, a file.jinja, or `tokenizer`; null = the tokenizer's own, else chatml
+    train_on: Literal["assistant", "last", "all"] = "assistant"  # all answers, the last one, the whole text
+    system: str | None = None  # of conversations without one
+    seq_len: int | None = Field(default=None, ge=8, lt=1 << 31)  # tokens of a row; null = 2048, or what the model has positions for
+    overlong: Literal["truncate", "split", "drop", "error"] = "truncate"  # conversations longer than a row
+    holdout: float = Field(default=0.0, ge=0, lt=1)  # share of the conversations kept for evaluation, by their ids
+    prepared: str | None = None  # where the tables' shards are kept; null = RUN/data
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _one_table(cls, tables: Any) -> Any:
+        return () if tables is None else (tables,) if isinstance(tables, str | dict) else tables
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DataRecipe:
+        if (self.shards is None) == (not self.tables):
+            raise ValueError("give either `shards` (of codedev tokenize) or `tables` (files of instruction/input/output or messages)")
+        if self.shards is not None:
+            for name, field in type(self).model_fields.items():
+                if name not in ("shards", "weights", "eval", "tables") and getattr(self, name) != field.default:
+                    raise ValueError(f"{name}: has no effect with shards, it says how `tables` are tokenized. Leave it out")
+        count = 0 if self.tables else len(self.dirs)
+        if self.weights is not None and len(self.weights) != count:
+            raise ValueError(f"weights: {len(self.weights)} for {count} shard directories; give each of them one")
+        if self.eval is not None and self.holdout:
+            raise ValueError("give either `eval` or `holdout`: each says what the model is measured on")
+        return self
 
     @property
     def dirs(self) -> tuple[str, ...]:
+        """The shard directories; of tables where they will be."""
+        if self.shards is None:
+            return (f"{self.prepared}/shards",)
         return (self.shards,) if isinstance(self.shards, str) else self.shards
+
+    @property
+    def heldout(self) -> str | None:
+        """The shard directory to measure on."""
+        return f"{self.prepared}/shards/heldout" if self.tables and self.holdout else self.eval
 
 
 class LoraRecipe(Model):
@@ -94,6 +135,8 @@ class BatchRecipe(Model):
 
 
 class OptimRecipe(Model):
+    # adamw8bit, lion8bit, ademamix8bit: bitsandbytes, moments of 8 bits; muon: orthogonal momentum for hidden matrices, adamw for the rest
+    name: Literal["adamw", "adamw8bit", "lion8bit", "ademamix8bit", "muon"] = "adamw"
     lr: float = Field(gt=0, le=1e6)
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     warmup: Steps | Share = 0.02  # steps, or a share of the run when below 1 and written with a point
@@ -115,9 +158,15 @@ class RunRecipe(Model):
     keep: int = Field(default=2, gt=0)  # newest checkpoints
     resume: Literal["auto", "never", "must"] = "auto"
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
-    compile: bool = False
+    compile: bool = False  # each layer: some minutes before the first step, faster after it
+    activation_checkpointing: bool = False  # layers are computed again in the backward pass: less memory, a third more time, same result
     log_every: int = Field(default=1, gt=0)
     peak_flops: float | None = Field(default=None, gt=0)  # of one device, for mfu; null = known GPUs alone
+    on_bad_step: Literal["stop", "skip"] = "stop"  # a loss or gradient that is no number, or a spike
+    spike: float | None = Field(default=None, gt=1)  # a loss this many times the median of the last 50 steps; null = no loss is one
+    max_skips: int = Field(default=5, gt=0)  # in a row; then the run stops
+    page_every: float = Field(default=20.0, gt=0)  # seconds between two writings of RUN/index.html
+    log_to: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl
 
     @model_validator(mode="after")
     def _one_length(self) -> RunRecipe:
@@ -153,6 +202,19 @@ class TrainRecipe(Model):
         return tune
 
     @model_validator(mode="after")
+    def _tables_fit(self) -> TrainRecipe:
+        if not self.data.tables:
+            return self
+        if self.stage != "sft":
+            raise ValueError(
+                f"data.tables: are instructions, for stage sft; stage {self.stage} reads data.shards. Make a corpus of the tables with "
+                "codedev corpus build and shards with codedev tokenize, or set stage to sft"
+            )
+        if self.model.path is None and self.data.tokenizer is None:
+            raise ValueError("data.tokenizer: model.config has no tokenizer to read the tables with. Name the folder of one")
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> TrainRecipe:
         for name in sorted(set(SECTIONS.values())):
             if getattr(self, name) is not None and SECTIONS.get(self.tune) != name:
@@ -164,14 +226,20 @@ class TrainRecipe(Model):
             raise ValueError(
                 f"tune: {self.tune} leaves the model's weights as they are, and model.config makes random ones: give model.path"
             )
-        if self.run.parallel == "fsdp":
-            raise ValueError(
-                f"run.parallel: fsdp splits weights that are trained, tune: {self.tune} has few of them. Set it to ddp or auto"
-            )
         if self.tune in ("prompt", "prefix"):
-            if self.model.attn in ("varlen", "flash_attention_2"):
+            if self.run.parallel == "fsdp":
+                raise ValueError(
+                    f"run.parallel: with fsdp every process calls the model as often as the others, with tune: {self.tune} as often as its "
+                    "documents need. Set it to ddp or auto"
+                )
+            if self.model.attn in ("varlen", "flex", "flash_attention_2"):
                 raise ValueError(
                     f"model.attn: {self.model.attn} has no place before each document for what tune: {self.tune} trains. Set it to sdpa"
+                )
+            if self.tune == "prefix" and self.run.activation_checkpointing:
+                raise ValueError(
+                    "run.activation_checkpointing: a layer that is computed again gets no keys and values from before the document, which "
+                    "are what tune: prefix trains. Set it to false, or use tune: prompt"
                 )
             if self.run.compile:
                 raise ValueError(
@@ -215,11 +283,19 @@ def run_steps(recipe: TrainRecipe, rows: int, rows_a_step: int) -> int:
 def relocated(recipe: TrainRecipe, move: Any) -> TrainRecipe:
     """`recipe` with `move(path: str) -> str` applied to every path in it."""
     model = recipe.model.model_copy(update={"path": move(recipe.model.path)} if recipe.model.path else {})
-    held_out = move(recipe.data.eval) if recipe.data.eval else None
-    data = recipe.data.model_copy(update={"shards": tuple(move(path) for path in recipe.data.dirs), "eval": held_out})
+    given = recipe.data
+    moved: dict[str, Any] = {name: move(path) for name in ("eval", "tokenizer", "prepared") if (path := getattr(given, name)) is not None}
+    if given.shards is not None:
+        moved["shards"] = tuple(move(path) for path in given.dirs)
+    if given.template is not None and (given.template.endswith((".jinja", ".jinja2", ".j2")) or "/" in given.template):
+        moved["template"] = move(given.template)
+    data = given.model_copy(update={**moved, "tables": tuple(table.relocated(move) for table in given.tables)})
     return recipe.model_copy(update={"model": model, "data": data, "run": recipe.run.model_copy(update={"dir": move(recipe.run.dir)})})
 
 
 def absolute(recipe: TrainRecipe, base: Path) -> TrainRecipe:
-    """`recipe` with every path made absolute from `base`."""
-    return relocated(recipe, lambda path: str((base / Path(path).expanduser()).resolve()))
+    """`recipe` with every path made absolute from `base`, and data.prepared filled in for tables."""
+    recipe = relocated(recipe, lambda path: str((base / Path(path).expanduser()).resolve()))
+    if not recipe.data.tables or recipe.data.prepared is not None:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"prepared": str(Path(recipe.run.dir, "data"))})})

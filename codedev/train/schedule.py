@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from codedev.train.recipe import OptimRecipe
+if TYPE_CHECKING:
+    from codedev.train.recipe import OptimRecipe
 
 
 def lr_at(optim: OptimRecipe, step: int, steps: int) -> float:

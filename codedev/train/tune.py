@@ -12,7 +12,7 @@ itself, exactly. `attention.check_isolation` holds for every method, before ever
 A directory of an adapter holds adapter_config.json and adapter_model.safetensors, as plain peft reads them, and where training may go on
 trainable.safetensors: what was trained under its own names (peft keeps of a projected prefix the outcome alone, not what makes it).
 four_bit.json says how the weights beside a `qlora` adapter were quantised, as transformers.BitsAndBytesConfig(**it) reads it: peft's file
-does not tell, and beside other weights the adapter is another model.
+does not tell, and beside other weights the adapter is another model. extended.json says what rows the embeddings had more (extend.py).
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ from transformers import PreTrainedModel
 
 from codedev._errors import InputError, MissingExtraError, RecipeError, RunError
 from codedev._run import read_json, write_json
+from codedev.train import extend
 from codedev.train import model as models
+from codedev.train.chatglm import adapter as leads
 from codedev.train.data import Shards
+from codedev.train.parallel import World, whole
 from codedev.train.recipe import LoraRecipe, PrefixRecipe, PromptRecipe, TrainRecipe
+from codedev.train.weights import check_adapter
 
 CONFIG, WEIGHTS, TRAINABLE, FOUR_BIT = "adapter_config.json", "adapter_model.safetensors", "trainable.safetensors", "four_bit.json"
 
@@ -80,7 +84,7 @@ def load_peft() -> Any:
 
 def is_adapter(model: nn.Module) -> bool:
     """Whether `model` is frozen but for an adapter. Does not import peft."""
-    return "peft" in sys.modules and isinstance(model, sys.modules["peft"].PeftModel)
+    return leads.is_lead(model) or ("peft" in sys.modules and isinstance(model, sys.modules["peft"].PeftModel))
 
 
 def four_bit(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -114,6 +118,9 @@ def attach(model: PreTrainedModel, recipe: TrainRecipe, shards: Shards, dtype: t
         return model
     need(recipe.tune)
     keep_exact(model)
+    if isinstance(method, PromptRecipe | PrefixRecipe) and leads.native(model):
+        leads.attach(model, method, recipe.model.path, recipe.run.seed, lambda encoder: _fill(encoder, model, method, shards))
+        return _halved(model, dtype)
     if isinstance(method, PromptRecipe | PrefixRecipe):
         longest = getattr(model.config, "max_position_embeddings", None)
         if longest is not None and longest < shards.seq_len + method.tokens:
@@ -121,11 +128,16 @@ def attach(model: PreTrainedModel, recipe: TrainRecipe, shards: Shards, dtype: t
                 f"{recipe.tune}.tokens: {method.tokens} before rows of {shards.seq_len} are more than the {longest} positions of the model "
                 "(max_position_embeddings). Use fewer, or shards with a smaller seq_len"
             )
+    if (found := extend.of(model)) is not None and not isinstance(method, LoraRecipe):
+        raise RecipeError(
+            f"tune: {recipe.tune} leaves the model's embeddings as they are, and the shards have {len(found.pieces):,} tokens that the "
+            "model has never seen. Train them first, with tune: full or lora, or make the shards with the model's own tokenizer"
+        )
     peft = load_peft()
     torch.manual_seed(recipe.run.seed)
     try:
         with silent():
-            adapted = peft.get_peft_model(model, _config(peft, method))
+            adapted = peft.get_peft_model(model, _config(peft, method, extend.trained_rows(model)))
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:300]
         raise RecipeError(f"tune: {recipe.tune}: peft cannot tune this {type(model).__name__}: {said}") from error
@@ -136,21 +148,29 @@ def attach(model: PreTrainedModel, recipe: TrainRecipe, shards: Shards, dtype: t
         if method.targets != "all-linear":
             _check_found(adapted, method.targets)
     elif isinstance(method, PromptRecipe):
-        _fill(adapted, method, shards)
+        _fill(adapted.prompt_encoder["default"], model, method, shards)
+    _halved(model, dtype)
+    return adapted
+
+
+def _halved(model: Any, dtype: torch.dtype) -> Any:
+    """`model` with its frozen matrices in the type of the arithmetic."""
     if dtype != torch.float32:
         # Autocast multiplies in `dtype` anyway: the same products from half the memory.
         for module in model.modules():
             if type(module) is nn.Linear and not any(parameter.requires_grad for parameter in module.parameters()):
                 module.to(dtype)
-    return adapted
+    return model
 
 
-def _config(peft: Any, method: LoraRecipe | PromptRecipe | PrefixRecipe) -> Any:
+def _config(peft: Any, method: LoraRecipe | PromptRecipe | PrefixRecipe, new_rows: Any) -> Any:
+    """`new_rows`: extend.trained_rows, of a model whose vocabulary grew."""
     task = {"task_type": "CAUSAL_LM"}
     if isinstance(method, LoraRecipe):
         targets = method.targets if method.targets == "all-linear" else list(method.targets)
         shape = {"r": method.r, "lora_alpha": method.alpha, "lora_dropout": method.dropout}
-        return peft.LoraConfig(**shape, target_modules=targets, use_dora=method.dora, use_rslora=method.rslora, bias="none", **task)
+        shape |= {"use_dora": method.dora, "use_rslora": method.rslora, "trainable_token_indices": new_rows}
+        return peft.LoraConfig(**shape, target_modules=targets, bias="none", **task)
     if isinstance(method, PromptRecipe):
         return peft.PromptTuningConfig(num_virtual_tokens=method.tokens, prompt_tuning_init="RANDOM", **task)
     return peft.PrefixTuningConfig(num_virtual_tokens=method.tokens, prefix_projection=method.projection, **task)
@@ -159,7 +179,7 @@ def _config(peft: Any, method: LoraRecipe | PromptRecipe | PrefixRecipe) -> Any:
 def _check_targets(model: Any) -> None:
     """An update of the embedding or the output matrix would be saved with the whole matrix, and of tied ones merged into both."""
     for what, module in (("input embedding", model.get_input_embeddings()), ("output matrix", model.get_output_embeddings())):
-        if hasattr(module, "base_layer"):
+        if hasattr(module, "lora_A"):
             raise RecipeError(f"lora.targets: names the {what}, which has no low-rank updates here. Leave it out, or tune: full")
 
 
@@ -178,10 +198,9 @@ def _layer_names(model: nn.Module) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in plain})[:12]
 
 
-def _fill(adapted: Any, method: PromptRecipe, shards: Shards) -> None:
+def _fill(encoder: Any, model: Any, method: Any, shards: Shards) -> None:
     """Begin at embeddings of tokens or at noise of their size: peft's own noise is fifty times larger than usual embeddings."""
-    weight = adapted.prompt_encoder["default"].embedding.weight
-    table = adapted.get_input_embeddings().weight
+    weight, table = encoder.embedding.weight, model.get_input_embeddings().weight
     with torch.no_grad():
         if method.init == "random":
             weight.normal_(0.0, float(table.float().std()))
@@ -227,7 +246,7 @@ class Apart(nn.Module):
         lengths = torch.diff(starts, append=torch.tensor([len(ids)]))
         order = torch.argsort(lengths, descending=True, stable=True)
         pieces, places = [], []
-        for group in _groups(lengths[order].tolist(), len(ids)):
+        for group in groups(lengths[order].tolist(), len(ids)):
             chosen = order[group]
             steps = torch.arange(int(lengths[chosen[0]]))
             inside = steps < lengths[chosen, None]  # (documents, longest)
@@ -241,7 +260,7 @@ class Apart(nn.Module):
         return _Logits(logits=torch.cat(pieces)[back].reshape(*input_ids.shape, -1))
 
 
-def _groups(lengths: list[int], tokens: int) -> Iterator[slice]:
+def groups(lengths: list[int], tokens: int) -> Iterator[slice]:
     """Ranges of falling `lengths`, each padded to its first, of at most `tokens` together."""
     start = 0
     while start < len(lengths):
@@ -252,7 +271,7 @@ def _groups(lengths: list[int], tokens: int) -> Iterator[slice]:
 
 def apart(model: Any) -> nn.Module:
     """What a run calls: `model`, or `Apart` around one with a prompt or prefix."""
-    learned = is_adapter(model) and model.active_peft_config.is_prompt_learning
+    learned = is_adapter(model) and not leads.is_lead(model) and model.active_peft_config.is_prompt_learning
     module: nn.Module = Apart(model) if learned else model
     return module
 
@@ -269,7 +288,7 @@ def work(model: Any, whole: int) -> int:
     if not is_adapter(model):
         return whole
     total, trained = counts(model)
-    updates = 0 if model.active_peft_config.is_prompt_learning else trained
+    updates = 0 if leads.is_lead(model) or model.active_peft_config.is_prompt_learning else trained
     unpacked: int = whole + total - sum(p.numel() for p in model.parameters())
     return updates + (unpacked - updates) * 2 // 3
 
@@ -279,22 +298,36 @@ def _size(parameter: Any) -> int:
     return math.prod(parameter.shape if state is None else state.shape)
 
 
-def save(model: Any, directory: Path, *, resumable: bool) -> None:
-    """The adapter of `model` in `directory`, as peft reads it; with `resumable` what training goes on from too."""
+def save(model: Any, directory: Path, place: World, *, resumable: bool) -> None:
+    """The adapter of `model` in `directory`, as peft reads it; with `resumable` what training goes on from too.
+
+    Every process calls it; the first one writes.
+    """
+    trained = {name: tensor for name, parameter in _trained(model) if (tensor := whole(parameter, place)) is not None}
+    if not place.first:
+        return
+    if leads.is_lead(model):
+        leads.save(model, directory / CONFIG, directory / WEIGHTS)
+        if resumable:
+            save_file(trained, directory / TRAINABLE)
+        return
     peft = load_peft()
     config = copy.deepcopy(model.peft_config["default"])
     config.inference_mode = True
     fields = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     write_json(directory / CONFIG, orjson.loads(orjson.dumps(fields, default=str)))
     # Left to itself it may ask the hub whether the vocabulary has grown.
-    with silent():
-        state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    with silent():  # what is split over processes is in `trained` whole; of prompts and prefixes peft asks the model
+        given = None if config.is_prompt_learning else trained
+        state = peft.get_peft_model_state_dict(model, given, save_embedding_layers=False)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, directory / WEIGHTS, {"format": "pt"})
+    if (found := extend.of(model)) is not None:
+        extend.write(found, directory)
     config = getattr(model.config, "quantization_config", None)
     if config is not None and any(quantised(model)):
         write_json(directory / FOUR_BIT, config.to_diff_dict())
     if resumable:
-        save_file({name: value.detach().cpu().contiguous() for name, value in _trained(model)}, directory / TRAINABLE)
+        save_file(trained, directory / TRAINABLE)
 
 
 def restore(model: Any, directory: Path) -> None:
@@ -327,6 +360,7 @@ def open_adapter(directory: Path, attn: str = "sdpa", base: Path | None = None, 
     config = read_json(directory / CONFIG) if (directory / CONFIG).is_file() else None
     if not isinstance(config, dict) or not (directory / WEIGHTS).is_file():
         raise InputError(f"{directory}: has no {CONFIG} and {WEIGHTS}, it is no adapter")
+    check_adapter(directory / WEIGHTS, config)
     base = base or Path(str(config.get("base_model_name_or_path")))
     if not base.is_dir():
         raise InputError(f"{directory}: was trained on {base}, which is not there. Put the model back, or name its folder in {CONFIG}")
@@ -337,10 +371,13 @@ def open_adapter(directory: Path, attn: str = "sdpa", base: Path | None = None, 
 
 def laid_on(peft: Any, model: Any, directory: Path) -> Any:
     """`model` with the adapter of `directory`. Raises InputError when they do not fit."""
+    extend.regrow(model, directory)
+    if leads.of_chatglm(config := read_json(directory / CONFIG)):
+        return leads.laid_on(model, config, directory / WEIGHTS)
     try:
         with silent():
             adapted = peft.PeftModel.from_pretrained(model, str(directory), is_trainable=False, local_files_only=True, use_safetensors=True)
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError, SafetensorError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError, OSError, SafetensorError) as error:
         raise InputError(f"{directory}: peft cannot read this adapter: {' '.join(str(error).split())[:300]}") from error
     return adapted.eval()
 

@@ -39,11 +39,16 @@ class LimitError(Exception):
 
 
 class RenderError(Exception):
-    """This conversation cannot be rendered; `reason` is a drop reason: template_refuses, template_limit or turns_rewritten."""
+    """This conversation cannot be rendered; `reason` is a drop reason: template_refuses, template_limit, turns_rewritten, …"""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def first_said(said: Mapping[str, Mapping[str, str]]) -> str:
+    """An example for an error in one line, or nothing."""
+    return next((f"; document {one['document']}: {one['said']}" for one in said.values()), "")
 
 
 class Budget:

@@ -50,6 +50,7 @@ class SftTokens(NamedTuple):
     )  # uint32 a token: bytes of the rendered text it covers, 0 for special tokens; None: the vocabulary tells
     status: list[str]  # [documents of the batch]: why it has no row, "" where it has
     counters: Counter[str]  # documents_cut, documents_split, tokens_cut, windows, windows_without_loss; drop.<reason>
+    said: dict[str, tuple[int, str]]  # reason -> the first document of the batch that has it, and what the template said of it
 
 
 def sft_tokens(vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch, options: SftOptions) -> SftTokens:
@@ -61,6 +62,7 @@ def sft_tokens(vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch
     texts: list[Rendered] = []
     documents: list[int] = []
     told: dict[int, Conversation] = {}
+    said: dict[str, tuple[int, str]] = {}
     for row, (kind, meta) in enumerate(zip(kinds, metas, strict=True)):  # 60 µs and more each: Jinja
         try:
             if kind != "instruction" and options.plain:
@@ -73,6 +75,7 @@ def sft_tokens(vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch
                 continue
         except RenderError as error:
             status[row] = error.reason
+            said.setdefault(error.reason, (row, str(error)))
             continue
         texts.append(rendered)
         documents.append(row)
@@ -96,6 +99,7 @@ def sft_tokens(vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch
                 windows = _windows(vocabulary, template, told[row], made.row(int(number)), options, counters)
             except RenderError as error:
                 status[row] = error.reason
+                said.setdefault(error.reason, (row, str(error)))
                 continue
             split += [(row, window) for window in windows]
             counters["documents_split"] += 1
@@ -126,7 +130,7 @@ def sft_tokens(vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch
     final = taken(whole, chosen, np.full(len(chosen), options.max_tokens))
     for reason in filter(None, status):
         counters[f"drop.{reason}"] += 1
-    return SftTokens(final.ids, final.offsets, owners[chosen], final.loss, final.byte_lengths, status, +counters)
+    return SftTokens(final.ids, final.offsets, owners[chosen], final.loss, final.byte_lengths, status, +counters, said)
 
 
 def _rendered(template: Template, messages: Sequence[Message], of: Conversation, options: SftOptions) -> Rendered:

@@ -57,6 +57,7 @@ class Tables(NamedTuple):
     tables: dict[str, pa.RecordBatch]  # by kind; in mode preference those of pairs, judged and rated that are not empty
     status: list[str]  # [documents of the batch]: why it is in none, "" where it is in one
     counters: Counter[str]  # prompts_shortened, exchanges_cut, completions_cut, tokens_cut; drop.<reason>
+    said: dict[str, tuple[str, str]]  # reason -> the id of the first document that has it, and what the template said of it
 
 
 class _Asked(NamedTuple):
@@ -92,7 +93,7 @@ def preference_tables(
 def prompt_table(vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch, options: TableOptions, *, position: int = 0) -> Tables:
     """Of a batch with the columns id, kind and meta: what stands before the last answer of its documents of kind instruction or preference.
 
-    Reasons: not_a_conversation, template_refuses, template_limit, too_long.
+    Reasons: not_a_conversation, nested_too_deep, template_refuses, template_limit, too_long.
     """
     return _tables(vocabulary, template, batch, options, position, prompts=True)
 
@@ -104,19 +105,21 @@ def _tables(
     names = batch.column("id").to_pylist()
     asked: list[_Asked] = []
     texts: list[Rendered] = []
+    said: dict[str, tuple[str, str]] = {}
     kinds = batch.column("kind").cast(pa.string()).to_pylist()
     for row, (kind, meta) in enumerate(zip(kinds, batch.column("meta").to_pylist(), strict=True)):  # 100 µs and more each: Jinja
         found = conversation(meta, options.system) if kind in ("preference", "instruction") else None
         one = _asked(row, found, prompts) if found is not None else None
-        if one is not None and prompts and found is not None:
-            one = one._replace(judgement=_reference(meta, found))
         if one is None:
             status[row] = "not_a_conversation" if prompts else "not_a_preference"
             continue
         try:
+            if prompts and found is not None:
+                one = one._replace(judgement=_reference(meta, found))
             texts += _rendered(template, one)
         except RenderError as error:
             status[row] = error.reason
+            said.setdefault(error.reason, (names[row], str(error)))
             continue
         asked.append(one)
 
@@ -130,6 +133,7 @@ def _tables(
             fitted = _fitted(vocabulary, template, one, parts, options, names[one.row], counters)
         except RenderError as error:
             fitted = error.reason
+            said.setdefault(error.reason, (names[one.row], str(error)))
         if isinstance(fitted, str):
             status[one.row] = fitted
             continue
@@ -138,7 +142,7 @@ def _tables(
     tables = {kind: _batch(kind, rows[kind], vocabulary) for kind in sorted(rows)}
     for reason in filter(None, status):
         counters[f"drop.{reason}"] += 1
-    return Tables(tables, status, +counters)
+    return Tables(tables, status, +counters, said)
 
 
 def _asked(row: int, found: Conversation, prompts: bool) -> _Asked | None:
@@ -170,7 +174,10 @@ def _reference(meta: str, found: Conversation) -> str:
     given = next((side for side in (found.chosen, found.completion, found.messages) if side), [])
     answers = [message["content"] for message in given if message["role"] == "assistant"]
     others = {key: value for key, value in orjson.loads(meta).items() if key not in (*LISTS, "tools", "label", "reward")}
-    return orjson.dumps({"answer": answers[-1] if answers else None, **others}).decode()
+    try:
+        return orjson.dumps({"answer": answers[-1] if answers else None, **others}).decode()
+    except orjson.JSONEncodeError as error:  # the library reads to 1,024 levels and writes to 254
+        raise RenderError("nested_too_deep", f"what its meta has beside the conversation cannot be written: {error}") from None
 
 
 def _rendered(template: Template, one: _Asked) -> list[Rendered]:

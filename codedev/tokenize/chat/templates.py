@@ -96,6 +96,8 @@ def _own(directory: Path, config: dict[str, Any]) -> tuple[str, str]:
 
 
 def _read(file: Path) -> str:
+    if not file.is_file():  # opening a pipe would wait for ever
+        raise InputError(f"{file}: cannot be read as a chat template: there is no such file")
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

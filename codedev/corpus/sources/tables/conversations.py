@@ -283,7 +283,7 @@ def _with_system(messages: list[Message], taken: dict[str, Any]) -> list[Message
 
 
 def _text(value: Any, column: str) -> str:
-    if value is None:
+    if value is None or value != value:  # pandas writes NaN where there is nothing
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # the answer of a sum

@@ -29,7 +29,7 @@ from codedev.corpus.sources.tables.columns import Config, Thing
 
 __all__ = ["VERSION", "Config", "plan", "read"]
 
-VERSION = 3
+VERSION = 4
 _HEAD = 1 << 18  # bytes that tell the form
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 

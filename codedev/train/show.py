@@ -1,0 +1,68 @@
+"""`codedev train status` and `explain` as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codedev._errors import printable
+from codedev._terminal import print_table
+from codedev.train.clock import clock
+
+
+def show_status(told: dict[str, Any]) -> None:
+    steps = "?" if told["steps"] is None else f"{told['steps']:,}"
+    share = f", {told['step'] / told['steps']:.0%}" if told["steps"] else ""
+    if told["going"]:
+        state = "going on"
+    elif told["steps"] is not None and told["step"] >= told["steps"] and told["model"]:
+        state = "finished"
+    else:
+        state = "not running"
+    bits = told["bits_per_byte"]
+    lines = [
+        ("run", told["run_dir"]),
+        ("", f"stage {told['stage']}, tune {told['tune']}: {state}, last row {clock(told['seconds_since'])} ago"),
+        ("step", f"{told['step']:,} of {steps}{share}"),
+        ("time left", clock(told["seconds_left"]) if told["seconds_left"] is not None else None),
+        ("tokens seen", f"{told['tokens_seen']:,}"),
+        ("loss", f"{told['loss']:.4f}, mean of the last fifty {told['mean_loss']:.4f}" if told["loss"] is not None else None),
+        ("bits per byte", f"{bits['last']:.4f}, at first {bits['first']:.4f}" if bits else None),
+        ("speed", _speed(told)),
+        ("skipped steps", f"{told['skipped']:,}" if told["skipped"] else None),
+        ("checkpoints", ", ".join(f"{step:,}" for step in told["checkpoints"]) or "none"),
+        ("page", told["page"]),
+    ]
+    for name, value in lines:
+        if value is not None:
+            print(f"{name:<14} {printable(str(value))}")
+
+
+def _speed(told: dict[str, Any]) -> str | None:
+    if told["tokens_per_second"] is None:
+        return None
+    mfu = "-" if told["mfu"] is None else f"{told['mfu']:.1%}"
+    return f"{told['tokens_per_second']:,.0f} tokens/s, MFU {mfu}"
+
+
+def show_step(told: dict[str, Any], limit: int) -> None:
+    documents = told["documents"]
+    tokens = sum(one["tokens"] for one in documents)
+    skipped = f", skipped: {told['skipped']}" if "skipped" in told else ""
+    print(f"step {told['step']:,} of {printable(told['run_dir'])}: {len(documents):,} segments of {tokens:,} tokens{skipped}")
+    if told["weights"] is not None:
+        exact = "exactly those it began with" if told["exact"] else f"those after step {told['weights_step']:,}, the nearest that are kept"
+        recorded = "" if told["loss_recorded"] is None else f", recorded {told['loss_recorded']:.4f}"
+        print(f"weights: {printable(told['weights'])} ({exact}); loss {_loss(told)}{recorded}")
+    else:
+        print(f"without losses: {told['why']}")
+    rows = []
+    for one in documents[:limit]:
+        place = [one["row"], f"{one['start']}-{one['end']}", one["offset"]]
+        rows.append([printable(one["document"]), _loss(one), one["tokens"], one["supervised"], *place])
+    print_table("Documents", ["document", "loss", "tokens", "supervised", "row", "in the row", "from its token"], rows)
+    if len(documents) > limit:
+        print(f"{len(documents) - limit:,} more: --limit, or --json for all")
+
+
+def _loss(one: dict[str, Any]) -> str:
+    return "no number" if one.get("no_number") else "" if one["loss"] is None else f"{one['loss']:.4f}"

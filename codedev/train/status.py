@@ -1,0 +1,99 @@
+"""`codedev train status`: where a run stands, by the files it leaves. Needs no torch and disturbs no run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from codedev import _recipe
+from codedev._errors import CodedevError, InputError
+from codedev.train.data import open_shards
+from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    """run_dir, stage, tune, going (a process holds it), step, steps (None where the shards are not there), tokens_seen, loss (of the last
+    logged step), mean_loss (of the last 50), skipped, bits_per_byte {first, last} or None, tokens_per_second, mfu, seconds_since (the last
+    row), seconds_left (while it is going), checkpoints (steps), model (whether it is there), page."""
+    if not (run_dir / "recipe.yaml").is_file() or not (run_dir / "metrics.jsonl").is_file():
+        raise InputError(f"{run_dir}: holds no run: there is no recipe.yaml and metrics.jsonl. Give the directory that run.dir names")
+    recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
+    found = _read(run_dir / "metrics.jsonl")
+    row, steps, going = found["row"], _steps(recipe), _held(run_dir)
+    names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
+    speed = row.get("tokens_per_second")
+    left = None
+    if going and steps is not None and speed and row["step"]:
+        left = round((steps - row["step"]) * row["tokens_seen"] / row["step"] / speed)
+    return {
+        "run_dir": str(run_dir),
+        "stage": recipe.stage,
+        "tune": recipe.tune,
+        "going": going,
+        "step": row.get("step", 0),
+        "steps": steps,
+        "tokens_seen": row.get("tokens_seen", 0),
+        "loss": row.get("loss"),
+        "mean_loss": sum(found["losses"]) / len(found["losses"]) if found["losses"] else None,
+        "skipped": found["skipped"],
+        "bits_per_byte": {"first": found["bits"][0], "last": found["bits"][1]} if found["bits"] else None,
+        "tokens_per_second": speed,
+        "mfu": row.get("mfu"),
+        "seconds_since": round(time.time() - (run_dir / "metrics.jsonl").stat().st_mtime),
+        "seconds_left": left,
+        "checkpoints": sorted(int(name) for name in names if name.isdigit()),
+        "model": (run_dir / "model").is_dir(),
+        "page": str(run_dir / "index.html") if (run_dir / "index.html").is_file() else None,
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What metrics.jsonl says, line by line: 2 µs a row. A line that is being written is passed over."""
+    row: dict[str, Any] = {}
+    losses: list[float] = []
+    bits: tuple[float, float] | None = None
+    skipped = 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                one = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if "loss" in one:
+                losses = [*losses[-49:], one["loss"]]
+            if "tokens_seen" in one:
+                row = one
+            skipped += "skipped" in one
+            if "bits_per_byte" in one:
+                bits = (bits[0] if bits else one["bits_per_byte"], one["bits_per_byte"])
+    return {"row": row, "losses": losses, "bits": bits, "skipped": skipped}
+
+
+def _steps(recipe: TrainRecipe) -> int | None:
+    if recipe.run.steps is not None:
+        return recipe.run.steps
+    try:
+        shards = open_shards(tuple(map(Path, recipe.data.dirs)))
+        return run_steps(recipe, shards.rows, step_rows(recipe, shards.seq_len))
+    except CodedevError:
+        return None
+
+
+def _held(run_dir: Path) -> bool:
+    """Whether a process holds the run's lock. Asks for it without waiting, for a moment, as a reader."""
+    try:
+        handle = os.open(run_dir / ".lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
