@@ -121,8 +121,8 @@ def first_losses(work: Path) -> list[dict[str, Any]]:
 
     from codedev.train import model as models
     from codedev.train.data import open_shards
-    from codedev.train.merge import loss_of
     from codedev.train.recipe import ModelRecipe
+    from codedev.train.use.merge import loss_of
 
     shards = open_shards((work / "shards/extended-code-held-out",))
     rows, device = np.arange(min(shards.rows, 100)), torch.device("cpu")

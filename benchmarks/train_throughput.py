@@ -117,7 +117,9 @@ def load() -> types.SimpleNamespace:
         package = types.ModuleType("codedev.train")
         package.__path__ = [str(ROOT / "codedev" / "train")]
         sys.modules["codedev.train"] = package
-    from codedev.train import attention, flops, loop, optim, parallel, policy, recompute
+    from codedev.train import loop
+    from codedev.train.compute import attention, flops, optim, parallel, recompute
+    from codedev.train.watch import policy
 
     names = {"attention": attention, "flops": flops, "loop": loop, "optim": optim, "parallel": parallel, "policy": policy}
     return types.SimpleNamespace(**names, recompute=recompute)
@@ -248,7 +250,8 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
 
 def _tuned(case: dict[str, Any], model: Any, rows: Packed, device: Any, dtype: Any) -> tuple[Any, Any, int, int]:
     """(model, what is called, weights that would cost as much if they were trained, trained weights) of an adapter."""
-    from codedev.train import flops, tune
+    from codedev.train import tune
+    from codedev.train.compute import flops
     from codedev.train.recipe import LoraRecipe, PrefixRecipe, PromptRecipe
 
     whole = flops.matrix_parameters(model)

@@ -72,7 +72,7 @@ def run_demo(out: Path, workers: int) -> None:
     print(f"{trained['parameters']:,} parameters, {trained['tokens_seen']:,} tokens in {trained['seconds']:.0f} s")
 
     _step(5, f"text: codedev generate {out}/run/model --prompt ${PROMPT!r} --temperature 0.4")
-    from codedev.train.generate import generate
+    from codedev.train.use.generate import generate
 
     print(PROMPT + generate(out / "run" / "model", PROMPT, max_new_tokens=96, temperature=0.4, top_p=0.95, seed=0))
 

@@ -101,7 +101,7 @@ def test_a_run_writes_over_no_model_that_is_not_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("temperature", [float("nan"), 1e-300, -1.0])
 def test_a_temperature_that_no_sampling_stands_is_refused(tmp_path: Path, temperature: float) -> None:
-    generate = pytest.importorskip("codedev.train.generate").generate
+    generate = pytest.importorskip("codedev.train.use.generate").generate
     with pytest.raises(RecipeError, match="temperature"):
         generate(tmp_path, "x", temperature=temperature)
 

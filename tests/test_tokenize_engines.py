@@ -414,7 +414,7 @@ def test_sentencepiece_compared(models: dict[str, Path], trained: Path, corpus: 
 @pytest.mark.slow
 def test_generate_with_a_sentencepiece_model(models: dict[str, Path], tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from codedev.train.generate import generate
+    from codedev.train.use.generate import generate
 
     with pytest.raises(InputError, match="no such model"):
         generate(tmp_path / "model", "def")

@@ -11,10 +11,12 @@ import torch
 from train_support import SEQ_LEN, TINY, recipe, write_shards
 
 from codedev._errors import InputError, RecipeError, RunError
-from codedev.train import attention, loop, metrics
+from codedev.train import loop
 from codedev.train import model as models
+from codedev.train.compute import attention
 from codedev.train.data import Shards, open_shards
 from codedev.train.recipe import ModelRecipe
+from codedev.train.watch import metrics
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
 KINDS: dict[str, dict[str, Any]] = {

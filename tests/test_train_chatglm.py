@@ -28,16 +28,17 @@ from codedev.tokenize.chat.render import render
 from codedev.tokenize.chat.templates import load_template
 from codedev.tokenize.pieces import CONTROL, USER_DEFINED
 from codedev.tokenize.vocabulary import decode, encode_plain, load_vocabulary, special_id
-from codedev.train import attention, run, tune
 from codedev.train import model as models
+from codedev.train import run, tune
 from codedev.train.chatglm import layout, pieces, store
 from codedev.train.chatglm.config import ChatGLMConfig
 from codedev.train.chatglm.convert import convert
 from codedev.train.chatglm.model import turns
+from codedev.train.compute import attention
 from codedev.train.data import open_shards
-from codedev.train.merge import loss_of, merge
-from codedev.train.metrics import read_metrics
 from codedev.train.recipe import absolute
+from codedev.train.use.merge import loss_of, merge
+from codedev.train.watch.metrics import read_metrics
 
 GOLDEN = Path(__file__).parent / "golden" / "chatglm"
 V1, V3 = GOLDEN / "chatglm-6b-tiny", GOLDEN / "chatglm3-6b-tiny"

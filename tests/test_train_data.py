@@ -12,10 +12,10 @@ from train_support import PAD, SEQ_LEN, VOCAB, recipe, write_shards
 
 from codedev._errors import InputError, RecipeError
 from codedev.train.data import open_shards
-from codedev.train.explain import documents_of_step
 from codedev.train.order import permuted, shuffled
 from codedev.train.recipe import OptimRecipe, run_steps, step_rows
 from codedev.train.schedule import lr_at
+from codedev.train.watch.explain import documents_of_step
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 17, 1000, 4097])
@@ -175,5 +175,5 @@ def test_importing_training_leaves_torch_alone() -> None:
     import subprocess
     import sys
 
-    code = "import sys, codedev.train, codedev.train.explain, codedev.eval.perplexity; print('torch' in sys.modules)"
+    code = "import sys, codedev.train, codedev.train.watch.explain, codedev.eval.perplexity; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

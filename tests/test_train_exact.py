@@ -19,13 +19,14 @@ from safetensors.torch import load_file
 from train_support import SEQ_LEN, TINY, recipe, write_shards
 
 from codedev._errors import RecipeError, RunError
-from codedev.train import attention, checkpoint, pretrain, run, tune
+from codedev.train import checkpoint, pretrain, run, tune
 from codedev.train import model as models
+from codedev.train.compute import attention
+from codedev.train.compute.parallel import World
 from codedev.train.data import open_shards
-from codedev.train.merge import loss_of
-from codedev.train.metrics import read_metrics
-from codedev.train.parallel import World
 from codedev.train.recipe import ModelRecipe, absolute
+from codedev.train.use.merge import loss_of
+from codedev.train.watch.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "loss_curves.json"
@@ -192,7 +193,7 @@ def check_split(folder: Path, how: str, name: str) -> None:
     """FSDP2 holds half of every weight, frozen and 4-bit ones with them, after passes that had them whole."""
     from torch.distributed.tensor import DTensor
 
-    from codedev.train import parallel
+    from codedev.train.compute import parallel
 
     if how != "fsdp":
         return

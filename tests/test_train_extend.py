@@ -27,9 +27,9 @@ from codedev.tokenize.train import train_tokenizer
 from codedev.train import extend, run, tune
 from codedev.train import model as models
 from codedev.train.data import open_shards
-from codedev.train.merge import loss_of, merge
-from codedev.train.metrics import read_metrics
 from codedev.train.recipe import ModelRecipe
+from codedev.train.use.merge import loss_of, merge
+from codedev.train.watch.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

@@ -25,9 +25,9 @@ from codedev._errors import CodedevError, InputError
 from codedev.tokenize.vocabulary import load_vocabulary
 from codedev.train import run
 from codedev.train.data import open_shards
+from codedev.train.instructions.spans import check_spans
+from codedev.train.instructions.tables import prepare
 from codedev.train.recipe import absolute
-from codedev.train.spans import check_spans
-from codedev.train.tables import prepare
 
 SOON = 30.0  # seconds, on a busy machine; each takes under one on an idle one
 SPECIALS = ("<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>", "<|think_start|>", "<|think_end|>")

@@ -15,7 +15,7 @@ from train_support import TINY, recipe, write_shards
 
 from codedev._errors import RecipeError
 from codedev.train import loop, run
-from codedev.train.metrics import read_metrics
+from codedev.train.watch.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 TIED = {"config": {**TINY, "tie_word_embeddings": True}}
@@ -80,8 +80,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_shared(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards")
     from codedev.train.checkpoint import State
+    from codedev.train.compute.parallel import World
     from codedev.train.data import open_shards
-    from codedev.train.parallel import World
 
     wanted = recipe()
     plan = loop.Plan(steps=1, rows=8, micro_rows=8, seed=0)

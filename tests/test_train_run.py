@@ -21,7 +21,7 @@ from train_support import TINY, recipe, write_shards
 from codedev._errors import InputError, RecipeError, RunError
 from codedev._run import TEMPORARY
 from codedev.train import run
-from codedev.train.metrics import read_metrics
+from codedev.train.watch.metrics import read_metrics
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_tiny.json"
 
@@ -248,7 +248,7 @@ def test_bad_input_is_one_clear_line(base: Path) -> None:
 def test_generating(base: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    from codedev.train.generate import generate
+    from codedev.train.use.generate import generate
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[:247]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(["<bos>", "<eos>", "<pad>", *alphabet])}, []))

@@ -22,15 +22,16 @@ from torch.nn.functional import scaled_dot_product_attention
 from train_support import SEQ_LEN, TINY, recipe, write_shards
 
 from codedev._errors import InputError, RecipeError
-from codedev.train import attention, loop, loss, optim, run, segments, tune
+from codedev.train import loop, run, tune
 from codedev.train import model as models
-from codedev.train.ahead import steps_ahead
+from codedev.train.compute import attention, loss, optim, segments
+from codedev.train.compute.ahead import steps_ahead
+from codedev.train.compute.muon import ROUNDS, A, B, C, Muon, orthogonal
+from codedev.train.compute.parallel import World
+from codedev.train.compute.recompute import recompute_layers
 from codedev.train.data import Shards, open_shards
-from codedev.train.metrics import read_metrics
-from codedev.train.muon import ROUNDS, A, B, C, Muon, orthogonal
-from codedev.train.parallel import World
 from codedev.train.recipe import ModelRecipe
-from codedev.train.recompute import recompute_layers
+from codedev.train.watch.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 CPU, FLOAT = torch.device("cpu"), torch.float32
@@ -228,7 +229,7 @@ def test_scores_are_those_of_whole_logits(shards: Shards) -> None:
 
 
 def test_a_large_vocabulary_takes_little_memory() -> None:
-    from codedev.train.memory import _Tracker
+    from codedev.train.watch.memory import _Tracker
 
     hidden, weight = torch.randn(1024, 8, requires_grad=True), torch.randn(32_000, 8, requires_grad=True)
     labels = torch.randint(0, 32_000, (1024,))
@@ -268,7 +269,7 @@ def test_layers_computed_again_of_adapters(base: Path) -> None:
 
 
 def test_layers_computed_again_keep_less(shards: Shards) -> None:
-    from codedev.train.memory import _Tracker
+    from codedev.train.watch.memory import _Tracker
 
     peaks = []
     for again in (False, True):

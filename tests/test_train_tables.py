@@ -31,10 +31,10 @@ from codedev.tokenize.train import train_tokenizer
 from codedev.train import model as models
 from codedev.train import run, tune
 from codedev.train.data import Shards, open_shards
-from codedev.train.merge import loss_of
-from codedev.train.metrics import read_metrics
+from codedev.train.instructions.tables import prepare, summary
 from codedev.train.recipe import absolute
-from codedev.train.tables import prepare, summary
+from codedev.train.use.merge import loss_of
+from codedev.train.watch.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 MODEL = {**TINY, "max_position_embeddings": 512, "initializer_range": 0.1}
@@ -475,7 +475,7 @@ def preparing(base: Path, directory: str) -> list[str]:
         "from codedev import _recipe\n"
         "from codedev._errors import RunError\n"
         "from codedev.train.recipe import TrainRecipe, absolute\n"
-        "from codedev.train.tables import prepare\n"
+        "from codedev.train.instructions.tables import prepare\n"
         "base = Path(__file__).parent\n"
         "recipe = absolute(_recipe.check(json.loads((base / 'worker.json').read_text()), TrainRecipe, 'recipe'), base)\n"
         "print('ready', flush=True)\n"
@@ -650,7 +650,7 @@ def test_weights_of_shards_are_exact() -> None:
 def test_a_run_with_weights_goes_on_and_explains_itself(base: Path) -> None:
     from train_support import write_shards
 
-    from codedev.train.explain import documents_of_step
+    from codedev.train.watch.explain import documents_of_step
 
     for number in range(2):
         write_shards(base / f"s{number}", rows=10 + 30 * number, seed=number)

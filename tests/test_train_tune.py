@@ -23,13 +23,14 @@ from codedev.corpus.build import build
 from codedev.tokenize.build import tokenize_corpus
 from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.train import train_tokenizer
-from codedev.train import attention, run, tune
 from codedev.train import model as models
+from codedev.train import run, tune
+from codedev.train.compute import attention
 from codedev.train.data import open_shards
-from codedev.train.merge import TOLERANCE, loss_of, merge
-from codedev.train.metrics import matrix_parameters, read_metrics
 from codedev.train.recipe import absolute
 from codedev.train.sft import check_spans, supervised
+from codedev.train.use.merge import TOLERANCE, loss_of, merge
+from codedev.train.watch.metrics import matrix_parameters, read_metrics
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 KINDS = {"llama": TINY, "qwen3": {**TINY, "model_type": "qwen3", "head_dim": 32}}  # heads wider than hidden_size / heads
@@ -316,7 +317,7 @@ def test_what_cannot_go_together_is_refused(samples: Path) -> None:
 
 def test_a_merge_that_changes_the_model_is_not_written(samples: Path) -> None:
     run(sft("honest", tune="lora", model={"path": "base-llama/model"}, run__steps=2), samples)
-    import codedev.train.merge as merging
+    import codedev.train.use.merge as merging
 
     real = merging._merged
 
@@ -408,7 +409,7 @@ def test_arithmetic_of_frozen_weights_is_counted(samples: Path) -> None:
 def test_text_from_an_adapter(samples: Path, name: str) -> None:
     """With a cache, from the run's directory, against the likeliest token of the whole text each time."""
     from codedev.tokenize.vocabulary import decode, load_vocabulary
-    from codedev.train.generate import generate
+    from codedev.train.use.generate import generate
 
     directory = tuned(samples, "qwen3", name)
     vocabulary, model = load_vocabulary(directory / "model" / "tokenizer.json"), tune.open_adapter(directory / "model")

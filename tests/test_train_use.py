@@ -28,11 +28,11 @@ from train_support import recipe, write_shards
 from codedev._errors import InputError, RecipeError
 from codedev.cli import cli
 from codedev.tokenize.vocabulary import Vocabulary, decode, load_vocabulary
-from codedev.train import generate as writer
 from codedev.train import run, tune
-from codedev.train.chat import Talk, open_chat, prompt_ids, turn_marks
-from codedev.train.generate import Sampling
-from codedev.train.stream import TextStream
+from codedev.train.use import generate as writer
+from codedev.train.use.chat import Talk, open_chat, prompt_ids, turn_marks
+from codedev.train.use.generate import Sampling
+from codedev.train.use.stream import TextStream
 
 NAMES = ("full", "lora", "qlora", "prompt", "prefix")
 needs_4bit = tunes.needs_4bit

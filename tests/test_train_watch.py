@@ -26,13 +26,14 @@ from train_support import SEQ_LEN, TINY, VOCAB, recipe, write_shards
 from codedev import cli
 from codedev._errors import RecipeError, RunError
 from codedev._run import TEMPORARY, locked
-from codedev.train import checkpoint, curves, policy, run
+from codedev.train import checkpoint, run
 from codedev.train.data import open_shards
-from codedev.train.explain import documents_of_step, explain
-from codedev.train.metrics import read_metrics
 from codedev.train.recipe import TrainRecipe
-from codedev.train.signals import StoppedError
-from codedev.train.status import status
+from codedev.train.watch import curves, policy
+from codedev.train.watch.explain import documents_of_step, explain
+from codedev.train.watch.metrics import read_metrics
+from codedev.train.watch.signals import StoppedError
+from codedev.train.watch.status import status
 
 ROOT = Path(__file__).parent.parent
 NOISE = (17, 29)  # rows of random tokens, in noisy shards
@@ -602,7 +603,7 @@ def test_a_dry_run_trains_nothing_and_tells_what_the_run_then_does(base: Path) -
 
 
 def test_a_dry_run_says_why_a_run_cannot_be(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codedev.train import memory
+    from codedev.train.watch import memory
 
     monkeypatch.setattr(memory, "machine", lambda device: (1 << 20, 1 << 19))
     done = invoke("train", str(base / written(base, recipe())), "--dry-run", "--json")
@@ -638,7 +639,7 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_end_of_every_turn_is_trained(chats: Path, tmp_path: Path) -> None:
-    from codedev.train.turns import check_turns
+    from codedev.train.instructions.turns import check_turns
 
     told = check_turns(open_shards((chats / "chatml",)))
     assert (told["ok"], told["ends"], told["open"]) == (True, ["<|im_end|>"], 0)
@@ -696,7 +697,8 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import torch
 from train_support import recipe
-from codedev.train import memory, run
+from codedev.train.watch import memory
+from codedev.train import run
 from codedev.train.data import open_shards
 from codedev.train.loop import Plan
 from codedev.train.recipe import absolute

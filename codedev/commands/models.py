@@ -53,8 +53,8 @@ def _train_recipe(recipe: Path, overrides: tuple[str, ...], dry_run: bool, as_js
     if dry_run:
         if not first:
             return
-        from codedev.train.dryrun import examine
-        from codedev.train.showdry import show
+        from codedev.train.watch.dryrun import examine
+        from codedev.train.watch.showdry import show
 
         with watch(quiet=True) as progress:
             told = examine(loaded, base, progress)
@@ -69,7 +69,7 @@ def _train_recipe(recipe: Path, overrides: tuple[str, ...], dry_run: bool, as_js
         with watch(quiet=quiet or as_json or not first) as progress:
             result = run(loaded, base, progress=progress)
     except KeyboardInterrupt as stopped:
-        code = getattr(stopped, "exit_code", None)  # of codedev.train.signals.StoppedError: everything is saved
+        code = getattr(stopped, "exit_code", None)  # of codedev.train.watch.signals.StoppedError: everything is saved
         if code is None:
             raise
         if first:
@@ -80,7 +80,7 @@ def _train_recipe(recipe: Path, overrides: tuple[str, ...], dry_run: bool, as_js
     if as_json:
         print_json(result)
     else:
-        from codedev.train.tables import summary
+        from codedev.train.instructions.tables import summary
 
         for name, value in result.items():
             print(f"{name:<28} {summary(value) if name == 'data' else value}")
@@ -98,8 +98,8 @@ def train_status(run: Path, as_json: bool) -> None:
     \b
     Example: codedev train status runs/first
     """
-    from codedev.train.show import show_status
-    from codedev.train.status import status
+    from codedev.train.watch.show import show_status
+    from codedev.train.watch.status import status
 
     told = status(run)
     if as_json:
@@ -121,8 +121,8 @@ def train_explain(run: Path, step: int, limit: int, as_json: bool) -> None:
     \b
     Example: codedev train explain runs/first --step 1200
     """
-    from codedev.train.explain import explain
-    from codedev.train.show import show_step
+    from codedev.train.watch.explain import explain
+    from codedev.train.watch.show import show_step
 
     told = explain(run, step)
     if as_json:

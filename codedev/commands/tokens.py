@@ -312,7 +312,7 @@ def export_command(
 
 def _export_run(run: Path, how: str, out: Path, rows: int, as_json: bool) -> None:
     from codedev._terminal import print_table
-    from codedev.train.merge import merge
+    from codedev.train.use.merge import merge
 
     told = merge(run, how, out, rows)  # type: ignore[arg-type]
     if as_json:

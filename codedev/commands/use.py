@@ -63,7 +63,7 @@ def generate(
     if out is not None and jsonl is None:
         raise click.UsageError("--out is for --jsonl")
     text = _prompt(prompt, prompt_file) if jsonl is None else ""
-    from codedev.train import generate as writer
+    from codedev.train.use import generate as writer
 
     sampling = writer.checked(writer.Sampling(max_tokens, temperature, top_p, seed, _unescaped(stops)))
     if jsonl is not None:
@@ -114,8 +114,8 @@ def chat(
     """
     from codedev._errors import CodedevError
     from codedev._terminal import note
-    from codedev.train.chat import Talk, open_chat
-    from codedev.train.generate import Sampling, checked
+    from codedev.train.use.chat import Talk, open_chat
+    from codedev.train.use.generate import Sampling, checked
 
     sampling = checked(Sampling(max_tokens, temperature, top_p, seed, _unescaped(stops)))
     talk = Talk(open_chat(model, template), sampling, system)
@@ -159,7 +159,7 @@ def serve(model: Path, host: str, port: int) -> None:
                -d '{"messages": [{"role": "user", "content": "What is a list?"}]}'
     """
     from codedev._terminal import note
-    from codedev.train.serve import serve as run_server
+    from codedev.train.use.serve import serve as run_server
 
     def ready(name: str, talks: bool) -> None:
         note(f"serving '{name}' on http://{host}:{port}/v1{'' if talks else '; it has no chat template, so use /v1/completions'}")
@@ -169,7 +169,7 @@ def serve(model: Path, host: str, port: int) -> None:
 
 def _many(model: Path, jsonl: str, out: Path | None, sampling: Any) -> None:
     from codedev._run import atomic_write
-    from codedev.train import generate as writer
+    from codedev.train.use import generate as writer
 
     def rows(lines: IO[str], to: IO[str]) -> None:
         opened = writer.open_model(model)

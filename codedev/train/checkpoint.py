@@ -30,9 +30,12 @@ from transformers import PreTrainedModel
 from codedev._errors import InputError, RunError
 from codedev._run import TEMPORARY, content_key, file_hash, read_json, write_json
 from codedev._terminal import note
-from codedev.train import companions, disk, optim, policy, tune
 from codedev.train import model as models
-from codedev.train.parallel import World, whole
+from codedev.train import tune
+from codedev.train.compute import optim
+from codedev.train.compute.parallel import World, whole
+from codedev.train.use import companions
+from codedev.train.watch import disk, policy
 
 FORMAT = "codedev.checkpoint/1"
 _REMOVE = "Remove this checkpoint, and the run goes on from the one before"

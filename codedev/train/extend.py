@@ -23,7 +23,7 @@ from codedev._errors import InputError, RecipeError
 from codedev._run import read_json, write_json
 from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabulary
 from codedev.train.data import Shards
-from codedev.train.vocabularies import names
+from codedev.train.instructions.vocabularies import names
 
 RECORD = "extended.json"
 FORMAT = "codedev.extended-vocabulary/1"

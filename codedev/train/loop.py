@@ -20,13 +20,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from codedev._errors import RecipeError, RunError
-from codedev.train import parallel
-from codedev.train.ahead import steps_ahead
-from codedev.train.attention import Call, Forward
-from codedev.train.flops import flops_of_step
-from codedev.train.optim import adamw
-from codedev.train.policy import STOP, Policy
+from codedev.train.compute import parallel
+from codedev.train.compute.ahead import steps_ahead
+from codedev.train.compute.attention import Call, Forward
+from codedev.train.compute.flops import flops_of_step
+from codedev.train.compute.optim import adamw
 from codedev.train.schedule import lr_at
+from codedev.train.watch.policy import STOP, Policy
 
 if TYPE_CHECKING:  # none of these is needed to run: benchmarks do without what they import
     from codedev.train.checkpoint import State

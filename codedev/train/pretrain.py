@@ -28,15 +28,18 @@ from codedev._errors import InputError, RunError
 from codedev._run import Progress, locked, no_progress, sweep, write_text
 from codedev._terminal import note
 from codedev.eval.perplexity import bits_per_byte
-from codedev.train import attention, checkpoint, companions, extend, follow, loggers, loop, metrics, optim, parallel, policy, signals, tune
+from codedev.train import checkpoint, extend, loop, tune
 from codedev.train import model as models
 from codedev.train.checkpoint import State
+from codedev.train.compute import attention, optim, parallel
+from codedev.train.compute.recompute import recompute_layers
 from codedev.train.data import Shards, open_shards
-from codedev.train.explain import segment_losses
+from codedev.train.instructions.vocabularies import check_tokenizer
 from codedev.train.recipe import SECTIONS, TrainRecipe, absolute, relocated, run_steps, step_rows
-from codedev.train.recompute import recompute_layers
 from codedev.train.schedule import lr_at
-from codedev.train.vocabularies import check_tokenizer
+from codedev.train.use import companions
+from codedev.train.watch import follow, loggers, metrics, policy, signals
+from codedev.train.watch.explain import segment_losses
 
 OnStep = Callable[[dict[str, Any]], None]
 

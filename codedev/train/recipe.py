@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
-from codedev.train.table_recipe import TableRecipe
+from codedev.train.instructions.table_recipe import TableRecipe
 
 STAGES = {"pt": "codedev.train.pretrain", "sft": "codedev.train.sft"}
 TUNES = ("full", "lora", "qlora", "prompt", "prefix")

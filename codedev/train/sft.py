@@ -15,13 +15,14 @@ import torch.distributed as dist
 
 from codedev._errors import RunError
 from codedev._run import Progress
-from codedev.train import parallel, pretrain
-from codedev.train.chat_files import leave
+from codedev.train import pretrain
+from codedev.train.compute import parallel
+from codedev.train.compute.parallel import World
 from codedev.train.data import open_shards
-from codedev.train.parallel import World
+from codedev.train.instructions.spans import check_spans, supervised
+from codedev.train.instructions.tables import prepare
 from codedev.train.recipe import TrainRecipe, absolute
-from codedev.train.spans import check_spans, supervised
-from codedev.train.tables import prepare
+from codedev.train.use.chat_files import leave
 
 __all__ = ["check_spans", "run", "supervised"]
 
@@ -29,7 +30,7 @@ _PATIENCE = dt.timedelta(days=30)  # for the first process to prepare the tables
 
 
 def run(recipe: TrainRecipe, base: Path, on_step: pretrain.OnStep, progress: Progress) -> dict[str, Any]:
-    """See `codedev.train.run`. With `data.tables` the result has `data`: what `codedev.train.tables.prepare` returns."""
+    """See `codedev.train.run`. With `data.tables` the result has `data`: what `codedev.train.instructions.tables.prepare` returns."""
     recipe = absolute(recipe, base)
     with parallel.world() as place:
         told = {"data": prepared(recipe, place, progress)} if recipe.data.tables else {}

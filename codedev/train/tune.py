@@ -42,8 +42,8 @@ from codedev._run import read_json, write_json
 from codedev.train import extend
 from codedev.train import model as models
 from codedev.train.chatglm import adapter as leads
+from codedev.train.compute.parallel import World, whole
 from codedev.train.data import Shards
-from codedev.train.parallel import World, whole
 from codedev.train.recipe import LoraRecipe, PrefixRecipe, PromptRecipe, TrainRecipe
 from codedev.train.weights import check_adapter
 

@@ -18,8 +18,8 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from codedev._errors import MissingExtraError, RecipeError
-from codedev.train.muon import Muon
-from codedev.train.parallel import like
+from codedev.train.compute.muon import Muon
+from codedev.train.compute.parallel import like
 
 if TYPE_CHECKING:
     from codedev.train.recipe import OptimRecipe

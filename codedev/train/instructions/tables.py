@@ -34,13 +34,13 @@ from codedev.tokenize.chat.render import Template
 from codedev.tokenize.chat.templates import BUILT_IN, load_template
 from codedev.tokenize.recipe import ChatRecipe, MixtureRecipe, TokenizeRecipe
 from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary, special_id
-from codedev.train.companions import TEMPLATE, own_template
 from codedev.train.data import open_shards
-from codedev.train.look import settled
+from codedev.train.instructions.look import settled
+from codedev.train.instructions.spans import check_spans
+from codedev.train.instructions.table_recipe import TableRecipe, names_of
+from codedev.train.instructions.vocabularies import check_file
 from codedev.train.recipe import TrainRecipe
-from codedev.train.spans import check_spans
-from codedev.train.table_recipe import TableRecipe, names_of
-from codedev.train.vocabularies import check_file
+from codedev.train.use.companions import TEMPLATE, own_template
 
 FORMAT = "codedev.prepared/1"
 SEQ_LEN = 2048

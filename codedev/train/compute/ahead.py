@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from codedev.train.compute.parallel import World
     from codedev.train.data import Rows, Shards
     from codedev.train.loop import Plan
-    from codedev.train.parallel import World
 
 
 class Step(NamedTuple):

@@ -18,8 +18,8 @@ from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.encoded import encode
 from codedev.tokenize.chat.render import Message, Template, render
 from codedev.tokenize.chat.templates import load_template
-from codedev.train.companions import TEMPLATE, own_template
-from codedev.train.generate import OnText, Opened, Sampling, Written, base_of, checked_ids, open_model, write
+from codedev.train.use.companions import TEMPLATE, own_template
+from codedev.train.use.generate import OnText, Opened, Sampling, Written, base_of, checked_ids, open_model, write
 
 
 class Chat(NamedTuple):

@@ -20,8 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import cross_entropy
 
 from codedev._errors import RecipeError, RunError
-from codedev.train import segments
-from codedev.train.loss import WithLoss
+from codedev.train.compute import segments
+from codedev.train.compute.loss import WithLoss
 
 if TYPE_CHECKING:
     from codedev.train.data import Shards

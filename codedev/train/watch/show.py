@@ -6,7 +6,7 @@ from typing import Any
 
 from codedev._errors import printable
 from codedev._terminal import print_table
-from codedev.train.clock import clock
+from codedev.train.watch.clock import clock
 
 
 def show_status(told: dict[str, Any]) -> None:

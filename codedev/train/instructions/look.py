@@ -13,7 +13,7 @@ from codedev.corpus.source import Document, Drop, Extent, Failure
 from codedev.corpus.sources.tables import source as tables_source
 from codedev.corpus.sources.tables.columns import Config
 from codedev.corpus.sources.tables.conversations import PARTS
-from codedev.train.table_recipe import TableRecipe
+from codedev.train.instructions.table_recipe import TableRecipe
 
 _ROWS = 32  # of a file
 _FILES = 64  # of a table

@@ -22,12 +22,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from codedev.train import attention, loop, optim, parallel, tune
+from codedev.train import loop, tune
 from codedev.train import model as models
+from codedev.train.compute import attention, optim, parallel
+from codedev.train.compute.loss import WithLoss, chunk_of
+from codedev.train.compute.recompute import recompute_layers
 from codedev.train.data import Rows, Shards
-from codedev.train.loss import WithLoss, chunk_of
 from codedev.train.recipe import TrainRecipe
-from codedev.train.recompute import recompute_layers
 
 FOUR_BITS = 4.127 / 8  # bytes of a 4-bit weight, its scales with it
 LIBRARIES = 600_000_000  # bytes of a process with torch and transformers

@@ -20,8 +20,8 @@ from codedev.corpus.report import charts
 from codedev.corpus.report.charts import esc
 from codedev.corpus.report.figure import table
 from codedev.corpus.report.text import count
-from codedev.train.clock import clock
-from codedev.train.curves import Curve, smoothed
+from codedev.train.watch.clock import clock
+from codedev.train.watch.curves import Curve, smoothed
 
 _ROOM = 168  # pixels of a curve's plot from its lowest to its highest value
 _TOP = 8

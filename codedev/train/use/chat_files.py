@@ -15,9 +15,9 @@ from codedev._errors import InputError
 from codedev._run import read_json, write_json, write_text
 from codedev.tokenize.chat.templates import BUILT_IN, built_in
 from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary, special_ids
-from codedev.train.companions import TEMPLATE, folder, own_template
 from codedev.train.data import Shards
 from codedev.train.recipe import TrainRecipe
+from codedev.train.use.companions import TEMPLATE, folder, own_template
 
 _ROWS = 64  # looked at for what ends an answer
 _SHARE = 0.05  # of the answers that end with a token, for it to be one that ends answers: others were cut there

@@ -19,13 +19,14 @@ import torch
 from codedev._errors import CodedevError
 from codedev._run import Progress, read_json
 from codedev.tokenize.vocabulary import Vocabulary, decode, load_vocabulary
-from codedev.train import loop, memory, pretrain
+from codedev.train import loop, pretrain
 from codedev.train.data import Rows, Shards, open_shards
+from codedev.train.instructions.spans import supervised
+from codedev.train.instructions.tables import prepare
+from codedev.train.instructions.turns import check_turns
 from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
 from codedev.train.schedule import lr_at
-from codedev.train.spans import supervised
-from codedev.train.tables import prepare
-from codedev.train.turns import check_turns
+from codedev.train.watch import memory
 
 SHOWN_ROWS, SHOWN_TOKENS = 2, 400  # of the first batch
 SKETCH = 60  # learning rates

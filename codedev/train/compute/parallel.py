@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from codedev._errors import RunError
-from codedev.train.loss import WithLoss
+from codedev.train.compute.loss import WithLoss
 
 
 @dataclass(frozen=True)

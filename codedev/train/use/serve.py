@@ -18,8 +18,8 @@ from typing import Any
 
 from codedev._errors import InputError, MissingExtraError, RunError
 from codedev.train import tune
-from codedev.train.companions import own_template
-from codedev.train.generate import base_of, open_model
+from codedev.train.use.companions import own_template
+from codedev.train.use.generate import base_of, open_model
 
 NEEDS = ("fastapi", "uvicorn", "openai")
 

@@ -25,7 +25,7 @@ from codedev.tokenize.formats import find_file
 from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabulary
 from codedev.train import model as models
 from codedev.train import tune
-from codedev.train.stream import TextStream
+from codedev.train.use.stream import TextStream
 
 GENERATION = "generation_config.json"
 OnText = Callable[[str], None]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from codedev._run import Progress
-from codedev.train.parallel import World
+from codedev.train.compute.parallel import World
 
 _AGAIN = 2.0  # seconds after which a second Ctrl-C is meant
 

@@ -16,7 +16,7 @@ import orjson
 
 from codedev._errors import RunError
 from codedev._run import atomic_write
-from codedev.train.flops import attention_width, flops_of_step, matrix_parameters, peak_flops
+from codedev.train.compute.flops import attention_width, flops_of_step, matrix_parameters, peak_flops
 
 __all__ = ["Metrics", "attention_width", "flops_of_step", "matrix_parameters", "peak_flops", "read_metrics"]
 

@@ -21,15 +21,15 @@ import yaml
 from codedev import __version__
 from codedev._run import write_text
 from codedev._terminal import note
-from codedev.train import metrics, page
-from codedev.train.clock import clock
-from codedev.train.curves import Curve, Spikes
+from codedev.train.compute.parallel import World
 from codedev.train.data import Shards
-from codedev.train.loggers import Logger, open_loggers
 from codedev.train.loop import Plan
-from codedev.train.parallel import World
 from codedev.train.recipe import TrainRecipe
-from codedev.train.signals import StoppedError
+from codedev.train.watch import metrics, page
+from codedev.train.watch.clock import clock
+from codedev.train.watch.curves import Curve, Spikes
+from codedev.train.watch.loggers import Logger, open_loggers
+from codedev.train.watch.signals import StoppedError
 
 CURVES = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "mfu", "supervised", "padded")
 _FIRST = 12  # documents of a spike that are named

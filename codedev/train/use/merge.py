@@ -20,12 +20,13 @@ import torch
 from codedev import _recipe
 from codedev._errors import InputError, RecipeError, RunError
 from codedev._run import write_json
-from codedev.train import attention, checkpoint, extend, loop, tune
+from codedev.train import checkpoint, extend, loop, tune
 from codedev.train import model as models
+from codedev.train.compute import attention
+from codedev.train.compute.parallel import World
 from codedev.train.data import Shards, open_shards
-from codedev.train.generate import GENERATION, ends_of
-from codedev.train.parallel import World
 from codedev.train.recipe import TrainRecipe, absolute
+from codedev.train.use.generate import GENERATION, ends_of
 
 How = Literal["dequant", "bf16", "adapter"]
 # Nats a token by which the loss of what is written may differ from that of the live adapter, both in float32 arithmetic.
