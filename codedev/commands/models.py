@@ -80,10 +80,21 @@ def _train_recipe(recipe: Path, overrides: tuple[str, ...], dry_run: bool, as_js
     if as_json:
         print_json(result)
     else:
-        from codedev.train.instructions.tables import summary
-
         for name, value in result.items():
-            print(f"{name:<28} {summary(value) if name == 'data' else value}")
+            print(f"{name:<28} {_told(name, value)}")
+
+
+def _told(name: str, value: Any) -> str:
+    """A value of a run's result, for a person."""
+    from codedev.train.instructions.tables import summary
+
+    if name == "data":
+        return summary(value)
+    if name == "bits_per_byte" and value:
+        return f"{value['before']:.4g} before, {value['after']:.4g} after"
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 _Train.recipe = _train_recipe
