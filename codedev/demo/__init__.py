@@ -1,6 +1,7 @@
 """`codedev demo`: the whole road once, on real data that every machine has, in minutes on a CPU.
 
-The Python standard library's own source and docstrings and the bundled samples become a corpus, a tokenizer, shards, a small trained model.
+The Python standard library's own source and docstrings and the bundled samples become a corpus, a tokenizer, shards, a small trained model;
+what its docstrings say of its functions becomes instructions, and the model answers in their form.
 Everything is written under one directory, with the recipes that a user would write, so that each step can be run again by hand.
 """
 
@@ -18,6 +19,7 @@ from codedev._run import read_json
 from codedev._terminal import note, print_table, print_tokens, print_waterfall, watch
 from codedev.corpus import recipe as corpus_recipes
 from codedev.corpus.build import build
+from codedev.demo.instructions import in_form, write_instructions
 from codedev.tokenize.build import tokenize_corpus
 from codedev.tokenize.recipe import TokenizeRecipe
 from codedev.tokenize.train import train_tokenizer
@@ -25,6 +27,11 @@ from codedev.tokenize.train import train_tokenizer
 VOCAB_SIZE = 4096
 SEQ_LEN = 256
 HOLDOUT = 0.03
+QUESTIONS = [
+    f"{module}.{name}"
+    for module in ("parsing.text", "files", "network.client", "times")
+    for name in ("read_lines", "Reader", "open_all", "is_valid", "split")
+]
 PROMPT = "class Reader:\n    def __init__(self"
 
 
@@ -33,6 +40,7 @@ def run_demo(out: Path, workers: int) -> None:
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     (out / "corpus.yaml").write_text(yaml.safe_dump(_corpus_recipe(), sort_keys=False), encoding="utf-8")
+    (out / "sft.yaml").write_text(yaml.safe_dump(_sft_recipe(), sort_keys=False), encoding="utf-8")
     (out / "train.yaml").write_text(yaml.safe_dump(_train_recipe(), sort_keys=False), encoding="utf-8")
 
     _step(1, f"corpus: codedev corpus build {out}/corpus.yaml --out {out}/corpus")
@@ -76,13 +84,25 @@ def run_demo(out: Path, workers: int) -> None:
 
     print(PROMPT + generate(out / "run" / "model", PROMPT, max_new_tokens=96, temperature=0.4, top_p=0.95, seed=0))
 
+    _step(6, f"instructions: codedev train {out}/sft.yaml")
+    count = write_instructions(_standard_library(), out / "instructions.jsonl")
+    with watch() as progress:
+        tuned = run(load(out / "sft.yaml", TrainRecipe), out.resolve(), progress=progress)
+    bits, seconds = tuned["bits_per_byte"], tuned["seconds"]
+    print(
+        f"{count:,} instructions, {seconds:.0f} s; held-out answers: {bits['before']:.2f} bits per byte before, {bits['after']:.2f} after"
+    )
+
+    _step(7, f"answers: codedev chat {out}/tuned")
+    _ask(out / "tuned")
+
     note(f"\nDone in {time.monotonic() - started:.0f} s. Everything lies under {out}/")
     print(f"The data-quality report: {(out / 'corpus' / 'report' / 'index.html').resolve()}")
     print(f"From a token back to its bytes: codedev trace {out}/shards 0 10")
 
 
 def _step(number: int, command: str) -> None:
-    note(f"\n[{number}/5] {command}")
+    note(f"\n[{number}/7] {command}")
 
 
 def _corpus_recipe() -> dict[str, Any]:
@@ -143,6 +163,32 @@ def _train_recipe() -> dict[str, Any]:
     }
 
 
+def _sft_recipe() -> dict[str, Any]:
+    return {
+        "stage": "sft",
+        "model": {"path": "run/model"},
+        "data": {"tables": "instructions.jsonl", "template": "chatml", "seq_len": SEQ_LEN, "holdout": 0.05},
+        "batch": {"rows": 4, "micro_rows": 4},
+        "optim": {"lr": 1e-3, "warmup": 0.05},
+        "run": {"dir": "tuned", "epochs": 2},
+    }
+
+
+def _ask(model: Path) -> None:
+    """Ask the tuned model what it was not taught, and say how many answers have the form of those it was."""
+    from codedev.train.use.chat import answer, open_chat
+    from codedev.train.use.generate import Sampling
+
+    chat = open_chat(model)
+    answers = []
+    for name in QUESTIONS:
+        written = answer(chat, [{"role": "user", "content": f"What is {name} for?"}], Sampling(80, 0.0))
+        answers.append((name, written.text.strip(), written.why == "end" and in_form(written.text)))
+    for name, text, _ in answers[:3]:
+        print(f"What is {name} for?\n  {text}")
+    print(f"{sum(right for *_, right in answers)} of {len(answers)} answers have the form `name(…)`: what it is for, and end by themselves")
+
+
 def _standard_library() -> Path:
     path = Path(sysconfig.get_path("stdlib"))
     if not (path / "json" / "__init__.py").is_file():
@@ -154,7 +200,8 @@ def _standard_library() -> Path:
 
 def _samples() -> Path:
     """The samples of the checkout, or those that the installed package carries."""
-    for path in (Path(__file__).parent.parent / "samples", Path(__file__).parent / "_samples"):
+    package = Path(__file__).parent.parent
+    for path in (package.parent / "samples", package / "_samples"):
         if (path / "tables").is_dir():
             return path
     raise InputError("the bundled samples are missing: reinstall codedev")
