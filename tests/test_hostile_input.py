@@ -71,9 +71,10 @@ SHARDS = {
     "format": "codedev.shards/1",
     "rows": 1,
     "seq_len": 8,
+    "vocab_size": 10,
     "files": [{"name": "shard-00000.arrow", "rows": 1}],
     "corpus": {"path": "../c", "manifest_hash": "0"},
-    "tokenizer": {"eos": "</s>"},
+    "tokenizer": {"file": "tokenizer.json", "hash": "0", "eos": "</s>"},
 }
 
 
