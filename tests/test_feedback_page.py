@@ -116,6 +116,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         page.goto(address)
         page.fill("#name", name)
         page.keyboard.press("Enter")
+        page.locator("#task:visible, #done:visible").wait_for()  # a key pressed before that means nothing yet
         return page
 
     yield enter
