@@ -18,9 +18,23 @@ from pydantic import Field, field_validator, model_validator
 
 from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
+from codedev.train.align.ppo_recipe import PpoRecipe
+from codedev.train.align.preference_recipe import DpoRecipe, GrpoRecipe, KtoRecipe, RlooRecipe
+from codedev.train.align.reward_recipe import RewardModelRecipe, RewardRecipe
 from codedev.train.instructions.table_recipe import TableRecipe
 
-STAGES = {"pt": "codedev.train.pretrain", "sft": "codedev.train.sft"}
+STAGES = {
+    "pt": "codedev.train.pretrain",
+    "sft": "codedev.train.sft",
+    "reward": "codedev.train.align.reward_model",
+    "ppo": "codedev.train.align.ppo",
+    "dpo": "codedev.train.align.preference",
+    "kto": "codedev.train.align.preference",
+    "grpo": "codedev.train.align.preference",
+    "rloo": "codedev.train.align.preference",
+}
+ALIGN = ("reward", "ppo", "dpo", "kto", "grpo", "rloo")  # stages that read tables of feedback or prompts, never shards
+SAMPLING = ("ppo", "grpo", "rloo")  # those that sample answers and reward them
 TUNES = ("full", "lora", "qlora", "prompt", "prefix")
 SECTIONS = {"lora": "lora", "qlora": "lora", "prompt": "prompt", "prefix": "prefix"}  # the section that says more of a tuning
 
@@ -183,6 +197,13 @@ class TrainRecipe(Model):
     lora: LoraRecipe | None = None  # of tune lora and qlora; null = its defaults
     prompt: PromptRecipe | None = None
     prefix: PrefixRecipe | None = None
+    rewards: tuple[RewardRecipe, ...] = ()  # of stage ppo, grpo and rloo: what an answer earns, summed by weight
+    reward: RewardModelRecipe | None = None  # of stage reward, and so on: the section that is called as its stage; null = its defaults
+    ppo: PpoRecipe | None = None
+    dpo: DpoRecipe | None = None
+    kto: KtoRecipe | None = None
+    grpo: GrpoRecipe | None = None
+    rloo: RlooRecipe | None = None
     batch: BatchRecipe
     optim: OptimRecipe
     run: RunRecipe
@@ -202,10 +223,23 @@ class TrainRecipe(Model):
         return tune
 
     @model_validator(mode="after")
+    def _stage_fits(self) -> TrainRecipe:
+        for name in ALIGN:
+            if getattr(self, name) is not None and name != self.stage:
+                raise ValueError(f"{name}: has no effect in stage {self.stage}. Leave it out, or set stage to {name}")
+        if bool(self.rewards) != (self.stage in SAMPLING):
+            if self.rewards:
+                raise ValueError(f"rewards: nothing is sampled in stage {self.stage}. Leave it out, or set stage to {', '.join(SAMPLING)}")
+            raise ValueError(f"rewards: stage {self.stage} needs to know what an answer earns: [{{model: RUN}}], a function or a grader")
+        if self.stage in ALIGN and not self.data.tables:
+            raise ValueError(f"data.shards: stage {self.stage} learns from tables of feedback or prompts. Name them in data.tables")
+        return self
+
+    @model_validator(mode="after")
     def _tables_fit(self) -> TrainRecipe:
         if not self.data.tables:
             return self
-        if self.stage != "sft":
+        if self.stage == "pt":
             raise ValueError(
                 f"data.tables: are instructions, for stage sft; stage {self.stage} reads data.shards. Make a corpus of the tables with "
                 "codedev corpus build and shards with codedev tokenize, or set stage to sft"
@@ -290,7 +324,9 @@ def relocated(recipe: TrainRecipe, move: Any) -> TrainRecipe:
     if given.template is not None and (given.template.endswith((".jinja", ".jinja2", ".j2")) or "/" in given.template):
         moved["template"] = move(given.template)
     data = given.model_copy(update={**moved, "tables": tuple(table.relocated(move) for table in given.tables)})
-    return recipe.model_copy(update={"model": model, "data": data, "run": recipe.run.model_copy(update={"dir": move(recipe.run.dir)})})
+    rewards = tuple(source.relocated(move) for source in recipe.rewards)
+    run = recipe.run.model_copy(update={"dir": move(recipe.run.dir)})
+    return recipe.model_copy(update={"model": model, "data": data, "rewards": rewards, "run": run})
 
 
 def absolute(recipe: TrainRecipe, base: Path) -> TrainRecipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -35,3 +36,14 @@ class RewardRecipe(Model):
     def shown(self) -> str:
         """Its name in metrics and rollouts."""
         return self.name or self.grader or (self.function or "").rpartition(":")[2] or "model"
+
+    def relocated(self, move: Callable[[str], str]) -> RewardRecipe:
+        """With `move` applied to its paths."""
+        if self.function is not None:
+            file, _, name = self.function.rpartition(":")
+            return self.model_copy(update={"function": f"{move(file)}:{name}"})
+        return self if self.model is None else self.model_copy(update={"model": move(self.model)})
+
+
+class RewardModelRecipe(Model):
+    """How stage reward learns what answers are worth."""
