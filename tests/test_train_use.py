@@ -27,6 +27,7 @@ from train_support import recipe, write_shards
 
 from codedev._errors import InputError, RecipeError
 from codedev.cli import cli
+from codedev.feedback.tasks import read_tasks
 from codedev.tokenize.vocabulary import Vocabulary, decode, load_vocabulary
 from codedev.train import run, tune
 from codedev.train.use import generate as writer
@@ -234,22 +235,47 @@ def test_generate_on_the_command_line(samples: Path, tmp_path: Path) -> None:
 
     rows = [{"prompt": PROMPT, "id": 7}, {"prompt": "A"}]
     (tmp_path / "in.jsonl").write_text("\n".join([*map(json.dumps, rows), "", '"To be"']) + "\n")
-    done = call(cli, ["generate", model, "--jsonl", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl"), "--max-tokens", "10"])
+    many = ["--raw", "--prompts", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl")]
+    done = call(cli, ["generate", model, *many, "--max-tokens", "10"])
     assert done.exit_code == 0, done.output
     made = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in made] == [PROMPT, "A", "To be"]
     assert made[0]["id"] == 7
-    assert [row["text"] for row in made] == [writer.generate(Path(model), row["prompt"], 10, temperature=0) for row in made]
-    piped = call(cli, ["generate", model, "--jsonl", "-", "--max-tokens", "10"], input=(tmp_path / "in.jsonl").read_text())
+    assert [row["answers"][0]["text"] for row in made] == [writer.generate(Path(model), row["prompt"], 10, temperature=0) for row in made]
+    piped = call(cli, ["generate", model, "--raw", "--prompts", "-", "--max-tokens", "10"], input=(tmp_path / "in.jsonl").read_text())
     assert piped.stdout == (tmp_path / "out.jsonl").read_text()
 
     for line, said in (("{", "line 1 is no JSON"), ('{"text": "a"}', "line 1 has no prompt"), ('"\\ud800"', "is not UTF-8")):
         (tmp_path / "bad.jsonl").write_text(line)
-        failed = call(cli, ["generate", model, "--jsonl", str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "none.jsonl")])
+        failed = call(cli, ["generate", model, "--prompts", str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "none.jsonl")])
         assert said in str(failed.exception)
         assert not (tmp_path / "none.jsonl").exists()
     assert call(cli, ["generate", model, "--prompt", "a", "--file", "b"]).exit_code == 2
     assert "cannot be read" in str(call(cli, ["generate", model, "--file", str(tmp_path / "none")]).exception)
+
+
+def test_several_answers_to_each_prompt_for_people_to_compare(samples: Path, tmp_path: Path) -> None:
+    model = tuned(samples, "full")
+    rows: list[dict[str, Any]] = [{"prompt": "Why does a kettle sing?", "id": 1}, {"messages": ASKED, "note": "x"}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = ["generate", str(model), "--prompts", str(tmp_path / "in.jsonl"), "--n", "3", "--max-tokens", "9", "--seed", "5"]
+    assert CliRunner().invoke(cli, [*asked, "--out", str(tmp_path / "out.jsonl")]).exit_code == 0
+    made = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [{name: row[name] for name in row if name not in ("answers", "model")} for row in made] == rows
+    chat = open_chat(model)
+    said = [prompt_ids(chat, [{"role": "user", "content": "Why does a kettle sing?"}]), prompt_ids(chat, ASKED)]
+    sampling = Sampling(9, 1.0, 0.95, 5)
+    for at, row in enumerate(made):
+        alone = [writer.write(chat.opened, [said[at]], sampling, [3 * at + k])[0] for k in range(3)]
+        assert [(one["text"], one["tokens"], one["ended"]) for one in row["answers"]] == [(o.text.strip(), o.tokens, o.why) for o in alone]
+    tasks = list(read_tasks([tmp_path / "out.jsonl"], pairs=3))
+    assert {task.prompt[-1]["content"] for task in tasks} == {rows[0]["prompt"], ASKED[1]["content"]}
+    assert all(answer.model == str(model) for task in tasks for answer in task.answers)
+
+    (tmp_path / "in.jsonl").write_text(json.dumps(rows[0]) + "\n" + json.dumps({"prompt": "word " * 400}))
+    assert "line 2: chat: the conversation is too long" in str(CliRunner().invoke(cli, asked).exception)
+    assert "would be the same 3 times" in str(CliRunner().invoke(cli, [*asked, "--temperature", "0"]).exception)
+    assert CliRunner().invoke(cli, ["generate", str(model), "--n", "2"]).exit_code == 2
 
 
 # Conversations

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from codedev.commands.options import JSON, PATH, print_json
+from codedev.commands.options import JSON, PATH, QUIET, print_json
 
 _STOP = click.option("--stop", "stops", multiple=True, metavar="TEXT", help="End the text before this; may be repeated.")
 _TEMPERATURE = click.option(
@@ -28,46 +28,67 @@ def _max_tokens(default: int) -> Callable[[Any], Any]:
 @click.argument("model", type=PATH)
 @click.option("--prompt", default=None, help="The text to go on from; '-' reads it from stdin.")
 @click.option("--file", "prompt_file", type=PATH, default=None, help="A file that holds the prompt.")
-@click.option("--jsonl", type=click.Path(allow_dash=True), default=None, help='Many prompts: lines of {"prompt": "…"}; \'-\' reads stdin.')
-@click.option("--out", type=PATH, default=None, help="With --jsonl: where the lines go; default: stdout.")
+@click.option(
+    "--prompts",
+    type=click.Path(allow_dash=True),
+    default=None,
+    help='Many prompts: lines of {"prompt": "…"} or {"messages": […]}; \'-\' reads stdin.',
+)
+@click.option("--n", type=click.IntRange(1, 1000), default=1, show_default=True, help="With --prompts: answers to each.")
+@click.option("--out", type=PATH, default=None, help="With --prompts: where the lines go; default: stdout.")
+@click.option("--template", default=None, metavar="NAME", help="With --prompts: a chat template; default: the one beside the model.")
+@click.option("--raw", is_flag=True, help="With --prompts: go on from the texts as they are, without a chat template.")
 @_max_tokens(128)
-@_TEMPERATURE
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=None, help="0 = always the likeliest token. Default: 0; with --n above 1: 1."
+)
 @_TOP_P
 @_SEED
 @_STOP
 @JSON
+@QUIET
 def generate(
     model: Path,
     prompt: str | None,
     prompt_file: Path | None,
-    jsonl: str | None,
+    prompts: str | None,
+    n: int,
     out: Path | None,
+    template: str | None,
+    raw: bool,
     max_tokens: int,
-    temperature: float,
+    temperature: float | None,
     top_p: float,
     seed: int,
     stops: tuple[str, ...],
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Go on from a prompt with MODEL: a trained model, an adapter, or a run.
 
-    The text is shown as it comes. Lines of --jsonl come back in their order with their other fields and `text`, `tokens`, and `ended`:
-    end, stop or length.
+    The text is shown as it comes. Lines of --prompts come back in their order with their other fields and `answers`, each with `text`,
+    `tokens` and `ended`: end, stop or length. Where the model was tuned to talk their prompts are what a person says. People compare the
+    answers with `codedev feedback serve`.
 
     \b
     Example: codedev generate runs/first --prompt 'def main('
-             codedev generate runs/first --jsonl prompts.jsonl --out texts.jsonl --stop '\\n\\n'
+             codedev generate runs/tuned --prompts prompts.jsonl --n 4 --out answers.jsonl
     """
-    if sum(given is not None for given in (prompt, prompt_file, jsonl)) > 1:
-        raise click.UsageError("give one of --prompt, --file and --jsonl")
-    if out is not None and jsonl is None:
-        raise click.UsageError("--out is for --jsonl")
-    text = _prompt(prompt, prompt_file) if jsonl is None else ""
+    if sum(given is not None for given in (prompt, prompt_file, prompts)) > 1:
+        raise click.UsageError("give one of --prompt, --file and --prompts")
+    if prompts is None:
+        for given, option in ((out, "--out"), (template, "--template"), (raw or None, "--raw"), (n > 1 or None, "--n")):
+            if given is not None:
+                raise click.UsageError(f"{option} is for --prompts")
+    if raw and template:
+        raise click.UsageError("give --raw or --template, not both")
+    text = _prompt(prompt, prompt_file) if prompts is None else ""
     from codedev.train.use import generate as writer
 
-    sampling = writer.checked(writer.Sampling(max_tokens, temperature, top_p, seed, _unescaped(stops)))
-    if jsonl is not None:
-        _many(model, jsonl, out, sampling)
+    drawn = (1.0 if n > 1 else 0.0) if temperature is None else temperature
+    sampling = writer.checked(writer.Sampling(max_tokens, drawn, top_p, seed, _unescaped(stops)))
+    if prompts is not None:
+        _many(model, prompts, out, sampling, n, template, raw, quiet=quiet or as_json)
         return
     writer.check_text(text)
     opened = writer.open_model(model)
@@ -167,29 +188,21 @@ def serve(model: Path, host: str, port: int) -> None:
     run_server(model, host, port, ready)
 
 
-def _many(model: Path, jsonl: str, out: Path | None, sampling: Any) -> None:
+def _many(model: Path, prompts: str, out: Path | None, sampling: Any, n: int, template: str | None, raw: bool, *, quiet: bool) -> None:
     from codedev._run import atomic_write
-    from codedev.train.use import generate as writer
+    from codedev._terminal import watch
+    from codedev.train.use.answers import answer_all
 
-    def rows(lines: IO[str], to: IO[str]) -> None:
-        opened = writer.open_model(model)
-        waiting: list[dict[str, Any]] = []
-
-        def prompts() -> Iterator[list[int]]:
-            for row in writer.read_prompts(lines, "stdin" if jsonl == "-" else jsonl):
-                waiting.append(row)
-                yield writer.prompt_ids(opened, row["prompt"])
-
-        for written in writer.write_all(opened, prompts(), sampling):
-            row = waiting.pop(0)
-            print(_line({**row, "text": written.text, "tokens": written.tokens, "ended": written.why}), file=to, flush=True)
-
-    with _reading(jsonl) as lines:
+    name = "stdin" if prompts == "-" else prompts
+    with _reading(prompts) as lines, watch(quiet=quiet or out is None) as progress:
+        rows = answer_all(model, lines, name, sampling, n=n, template=template, raw=raw, progress=progress)
         if out is None:
-            rows(lines, sys.stdout)
+            for row in rows:
+                print(_line(row), flush=True)
             return
         with atomic_write(out) as temporary, temporary.open("w", encoding="utf-8") as to:
-            rows(lines, to)
+            for row in rows:
+                print(_line(row), file=to)
 
 
 def _reading(name: str) -> IO[str]:

@@ -32,9 +32,17 @@ class Chat(NamedTuple):
 def open_chat(path: Path, template: str | None = None) -> Chat:
     """The model, adapter or run at `path` with its own template, or with `template`: a built-in name or a .jinja file. InputError."""
     opened = open_model(path)
+    found = chat_of(opened, template)
+    if found is None:
+        raise InputError(f"{opened.directory}: has no {TEMPLATE}, it was not tuned to talk. Name the format it knows with --template")
+    return found
+
+
+def chat_of(opened: Opened, template: str | None = None) -> Chat | None:
+    """The same of a model that is open; None where neither it nor the caller names a template."""
     folder = next((one for one in (opened.directory, base_of(opened.directory)) if one is not None and own_template(one)), None)
     if template is None and folder is None:
-        raise InputError(f"{opened.directory}: has no {TEMPLATE}, it was not tuned to talk. Name the format it knows with --template")
+        return None
     found = load_template(template or "tokenizer", opened.vocabulary, folder or opened.directory)
     return Chat(opened._replace(ends=opened.ends | turn_marks(found)), found)
 

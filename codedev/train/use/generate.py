@@ -9,7 +9,6 @@ Tokens are drawn with random numbers of their prompt's own, so that what is writ
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -206,22 +205,6 @@ def write_all(opened: Opened, prompts: Iterable[list[int]], sampling: Sampling) 
                 made[number] = one
         yield from (one for one in made if one is not None)
         begin += len(batch)
-
-
-def read_prompts(lines: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL: objects with `prompt`, or prompts alone. Raises InputError with the line's number."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{name}: line {number} is no JSON: {error}") from None
-        row = {"prompt": row} if isinstance(row, str) else row
-        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-            raise InputError(f'{name}: line {number} has no prompt. Write {{"prompt": "…"}}, or the text alone in quotes')
-        check_text(row["prompt"])
-        yield row
 
 
 def _groups(batch: list[list[int]], opened: Opened) -> Iterator[list[int]]:
