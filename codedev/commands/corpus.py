@@ -20,11 +20,25 @@ def corpus() -> None:
 @click.argument("recipe", type=PATH)
 @click.option("--out", type=PATH, required=True, help="The corpus directory; an interrupted build is resumed.")
 @WORKERS
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What runs the workers.")
+@click.option(
+    "--ray-address", default="auto", show_default=True, metavar="HOST:PORT", help="With --engine ray: the cluster; auto: this machine's."
+)
 @MEMORY
 @OVERRIDES
 @JSON
 @QUIET
-def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+def corpus_build(
+    recipe: Path,
+    out: Path,
+    workers: int | None,
+    engine: str,
+    ray_address: str,
+    memory: int,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Build the corpus that RECIPE describes.
 
     Run it again after an interruption or a change of the recipe: only what is missing or changed is done.
@@ -32,6 +46,7 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
     \b
     Example: codedev corpus build samples/recipes/corpus.yaml --out corpus
              codedev corpus build recipe.yaml --out corpus --set language.min_score=0.5
+             codedev corpus build recipe.yaml --out /shared/corpus --engine ray --ray-address head:6379
     """
     from codedev._run import read_json
     from codedev._terminal import compiling, note, print_waterfall, watch
@@ -46,7 +61,14 @@ def corpus_build(recipe: Path, out: Path, workers: int | None, memory: int, over
     try:
         with watch(quiet=quiet or as_json) as progress:
             manifest = build(
-                loaded, recipe.resolve().parent, out, workers=workers or default_workers(), memory=memory, progress=progress, isolated=True
+                loaded,
+                recipe.resolve().parent,
+                out,
+                workers=workers or (0 if engine == "ray" else default_workers()),
+                memory=memory,
+                ray=ray_address if engine == "ray" else None,
+                progress=progress,
+                isolated=True,
             )
     except ExpectationError as error:  # the corpus is complete: show it, then say what is broken
         broken, manifest = error, read_json(out / "manifest.json")

@@ -54,15 +54,18 @@ def build(
     workers: int = 1,
     isolated: bool | None = None,
     memory: int = 4 << 30,
+    ray: str | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Build the corpus and return its manifest.
 
     `base` is the folder that relative input paths start from, `memory` a bound in bytes on what the barriers hold.
     With more than one worker, or where `isolated` says so, records are read in processes that one that hangs or crashes may cost; a
-    single worker is this process otherwise, where a debugger sees everything and nothing guards it.
+    single worker is this process otherwise, where a debugger sees everything and nothing guards it. `ray`: the address of a Ray cluster
+    whose nodes do the work instead, `workers` of them at once (0: as many as it has CPUs); they see `out` and the inputs as we do.
     Raises InputError, RunError, and ExpectationError after a complete run that breaks its `expect:`.
     """
+    out = out if ray is None else out.absolute()  # the nodes have other working directories
     check_pending(out)
     _check_out(out)
     with locked(out):
@@ -79,7 +82,7 @@ def build(
         manifest = _finished(out, identity)
         resolved = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         if manifest is None:
-            with engine(workers, isolated=isolated, ready=plan.units) as run:
+            with _engine(workers, isolated, plan.units, ray, out) as run:
                 warm()
                 scoring_stages(context.recipe)  # importing a stage compiles its kernels: once here, not in every worker
                 (out / "manifest.json").unlink(missing_ok=True)  # from here on the directory is no finished corpus
@@ -101,6 +104,18 @@ def build(
             shutil.rmtree(context.work)
     _check_expectations(recipe, manifest)
     return manifest
+
+
+@contextlib.contextmanager
+def _engine(workers: int, isolated: bool | None, units: int, ray: str | None, out: Path) -> Iterator[Run]:
+    if ray is None:
+        with engine(workers, isolated=isolated, ready=units) as run:
+            yield run
+    else:
+        from codedev.corpus.engines import ray as cluster
+
+        with cluster.engine(ray, workers or None, out) as run:
+            yield run
 
 
 def _check_out(out: Path) -> None:
