@@ -19,6 +19,8 @@ import pytest
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 CODE = ("click", "express", "flask", "requests", "rust-serde")
 ALPACA = "instruction/sahil280114__codealpaca/data/code_alpaca_2k.json"
+# Run with a fifth of the page's steps: numbers are not compared.
+SHORTER = {"steps: 200, save_every: 100": "steps: 40, save_every: 20", "epochs: 1}": "epochs: 0.1}", "--step 150": "--step 30"}
 NUMBER = re.compile(r"-?\d[\d.,:]*(?:e[-+]?\d+)?%?")
 
 
@@ -80,6 +82,9 @@ def test_every_command_of_the_page_is_one() -> None:
 @pytest.mark.realdata
 def test_the_page_is_true(tmp_path: Path, data_dir: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
+    for whole, part in SHORTER.items():
+        assert page.count(whole) == 1
+        page = page.replace(whole, part)
     (tmp_path / "code").mkdir()
     for name in CODE:
         (tmp_path / "code" / name).symlink_to(data_dir / "code" / name)
