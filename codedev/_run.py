@@ -104,19 +104,36 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process; a second run on it is refused. The kernel frees the lock when the process dies."""
+def locked(directory: Path, named: str = "--out") -> Iterator[None]:
+    """Hold the directory for this process; a second run on it is refused. The kernel frees the lock when the process dies.
+
+    `named`: the option or key that gave it, for people."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise RunError(f"{directory}: cannot be written: {error.strerror}. Choose another --out") from None
+        raise RunError(f"{directory}: cannot be written: {error.strerror}. Choose another {named}") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"{directory}: another run is writing here; wait for it, or choose another directory") from None
         yield
+    finally:
+        os.close(handle)
+
+
+def held(directory: Path) -> bool:
+    """Whether a process holds the directory's lock. Asks for it without waiting, for a moment, as a reader."""
+    try:
+        handle = os.open(directory / ".lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
     finally:
         os.close(handle)
 

@@ -229,3 +229,12 @@ def _print_dropped(result: dict[str, Any]) -> None:
             dropped[reason] = dropped.get(reason, 0) + count
     if dropped:
         print_table("Documents that give no tokens", ["reason", "documents"], sorted(([*pair] for pair in dropped.items()), key=str))
+
+
+def clock(seconds: float) -> str:
+    """4:05, 2:04:05, 3 d 4 h"""
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole % 86400 // 3600, whole % 3600 // 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -86,6 +86,28 @@ def corpus_build(
         raise broken
 
 
+@corpus.command("status")
+@click.argument("directory", type=PATH)
+@click.option("--prometheus", is_flag=True, help="As Prometheus reads it, for its collector of text files.")
+@JSON
+def corpus_status(directory: Path, prometheus: bool, as_json: bool) -> None:
+    """Where the build of the corpus DIRECTORY stands: one that goes on, was stopped, or is done.
+
+    \b
+    Example: codedev corpus status corpus
+             codedev corpus status corpus --prometheus > /var/lib/node_exporter/codedev.prom
+    """
+    from codedev.corpus.status import metrics, show, status
+
+    told = status(directory)
+    if prometheus:
+        print(metrics(told), end="")
+    elif as_json:
+        print_json(told)
+    else:
+        show(told)
+
+
 @corpus.command("read")
 @click.argument("source_type", metavar="TYPE")
 @click.argument("paths", nargs=-1, metavar="PATH...")

@@ -38,6 +38,7 @@ from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
 from codedev.corpus.standing import Table
+from codedev.corpus.status import logged
 from codedev.corpus.unit import Context, Unit, barriers, cuts, filters, poisoned_path, score_key, scoring_stages
 from codedev.corpus.unit import tables as unit_tables
 from codedev.corpus.write import PARTS, Placed, part_facts, write_unit
@@ -68,14 +69,14 @@ def build(
     out = out if ray is None else out.absolute()  # the nodes have other working directories
     check_pending(out)
     _check_out(out)
-    with locked(out):
+    with locked(out), _told(Events(out), workers=workers, base=str(base.resolve())) as events:
         sweep(out)
         context = Context(_located(recipe, base.resolve()), base.resolve(), out)
+        progress = logged(progress, events)
         if recipe.dedup.minhash and recipe.dedup.minhash.keep:
             from codedev.corpus.near.prefer import check_keep
 
             check_keep(unit_tables(context.recipe).scored, recipe.dedup.minhash.keep)  # not after hours of reading
-        events = Events(out)
         plan = make_plan(context, context.work / "plan.jsonl", progress)
         identity = {"plan": plan.hash, "recipe": content_key(_content(recipe)), "known": known_key(parts_of(recipe, context.base, out))}
         events.log("planned", base=str(context.base), units=plan.units, bytes=plan.bytes, workers=workers)
@@ -104,6 +105,18 @@ def build(
             shutil.rmtree(context.work)
     _check_expectations(recipe, manifest)
     return manifest
+
+
+@contextlib.contextmanager
+def _told(events: Events, **facts: Any) -> Iterator[Events]:
+    """The events of a run, which begins, and may fail."""
+    events.log("begun", codedev=__version__, **facts)
+    try:
+        yield events
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the disk may be what is full
+            events.log("failed", error=str(error) or type(error).__name__)
+        raise
 
 
 @contextlib.contextmanager

@@ -20,13 +20,11 @@ import yaml
 
 from codedev import __version__
 from codedev._run import write_text
-from codedev._terminal import note
+from codedev._terminal import clock, note
 from codedev.train.compute.parallel import World
-from codedev.train.data import Shards
-from codedev.train.loop import Plan
+from codedev.train.loop import Data, Plan
 from codedev.train.recipe import TrainRecipe
 from codedev.train.watch import metrics, page
-from codedev.train.watch.clock import clock
 from codedev.train.watch.curves import Curve, Spikes
 from codedev.train.watch.loggers import Logger, open_loggers
 from codedev.train.watch.signals import StoppedError
@@ -36,7 +34,7 @@ _FIRST = 12  # documents of a spike that are named
 _SKIPPED = 50  # skipped steps that the page names, the last ones
 
 
-def open_follow(recipe: TrainRecipe, run_dir: Path, shards: Shards, plan: Plan, step: int, environment: list[tuple[str, str]]) -> Follow:
+def open_follow(recipe: TrainRecipe, run_dir: Path, shards: Data, plan: Plan, step: int, environment: list[tuple[str, str]]) -> Follow:
     """For a run that stands at `step`, whose metrics.jsonl is cut to it."""
     dumped = recipe.model_dump(mode="json")
     facts = {
@@ -160,7 +158,7 @@ class Follow:
             "steps": self._steps,
             "row": self._row,
             "first_bits": self._first_bits,
-            "seconds": time.monotonic() - self._began,
+            "seconds": time.monotonic() - self._began if self._row.get("step", 0) > self._began_at or status != "finished" else None,
             "left": self.left() if status == "running" else None,
             "refresh": self._every if status == "running" else None,
             "spikes": spikes,

@@ -15,12 +15,12 @@ from typing import Any
 
 import orjson
 
+from codedev._terminal import clock
 from codedev.corpus import report
 from codedev.corpus.report import charts
 from codedev.corpus.report.charts import esc
 from codedev.corpus.report.figure import table
 from codedev.corpus.report.text import count
-from codedev.train.watch.clock import clock
 from codedev.train.watch.curves import Curve, smoothed
 
 _ROOM = 168  # pixels of a curve's plot from its lowest to its highest value
@@ -152,6 +152,8 @@ def _tiles(state: dict[str, Any], curves: dict[str, Curve]) -> str:
 
 
 def _time(state: dict[str, Any]) -> tuple[str, str]:
+    if state["seconds"] is None:  # it was finished before
+        return "–", "it was finished when last started"
     took = clock(state["seconds"])
     return (took, "since it was last started") if state["left"] is None else (clock(state["left"]), f"{took} since it was last started")
 

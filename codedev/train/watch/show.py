@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Any
 
 from codedev._errors import printable
-from codedev._terminal import print_table
-from codedev.train.watch.clock import clock
+from codedev._terminal import clock, print_table
 
 
 def show_status(told: dict[str, Any]) -> None:
@@ -59,9 +60,26 @@ def show_step(told: dict[str, Any], limit: int) -> None:
     for one in documents[:limit]:
         place = [one["row"], f"{one['start']}-{one['end']}", one["offset"]]
         rows.append([printable(one["document"]), _loss(one), one["tokens"], one["supervised"], *place])
-    print_table("Documents", ["document", "loss", "tokens", "supervised", "row", "in the row", "from its token"], rows)
+    if rows and _fits(rows):
+        print_table("Documents", list(_COLUMNS), rows)
+    else:
+        print("Documents")
+        for name, loss, tokens, supervised, row, span, offset in rows:
+            learned = "" if supervised is None else f", {supervised:,} supervised"
+            print(f"{loss:>9}  {name}")
+            print(f"{'':>9}  {tokens:,} tokens{learned}; row {row:,}, {span}; from its token {offset:,}")
     if len(documents) > limit:
         print(f"{len(documents) - limit:,} more: --limit, or --json for all")
+
+
+_COLUMNS = ("document", "loss", "tokens", "supervised", "row", "in the row", "from its token")
+
+
+def _fits(rows: list[list[Any]]) -> bool:
+    """Names of documents are long: a table that folds them in a terminal of 80 columns leaves them ten."""
+    columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True)
+    width = sum(max(len(heading), *(len(f"{one:,}" if isinstance(one, int) else one or "") for one in column)) for heading, column in columns)
+    return not sys.stdout.isatty() or width + 3 * len(_COLUMNS) <= shutil.get_terminal_size().columns
 
 
 def _loss(one: dict[str, Any]) -> str:

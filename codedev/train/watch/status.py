@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import orjson
 
 from codedev import _recipe
 from codedev._errors import CodedevError, InputError
+from codedev._run import held
 from codedev.train.data import open_shards
 from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
 
@@ -24,7 +23,7 @@ def status(run_dir: Path) -> dict[str, Any]:
         raise InputError(f"{run_dir}: holds no run: there is no recipe.yaml and metrics.jsonl. Give the directory that run.dir names")
     recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
     found = _read(run_dir / "metrics.jsonl")
-    row, steps, going = found["row"], _steps(recipe), _held(run_dir)
+    row, steps, going = found["row"], _steps(recipe), held(run_dir)
     names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
     speed = row.get("tokens_per_second")
     left = None
@@ -82,18 +81,3 @@ def _steps(recipe: TrainRecipe) -> int | None:
         return run_steps(recipe, shards.rows, step_rows(recipe, shards.seq_len))
     except CodedevError:
         return None
-
-
-def _held(run_dir: Path) -> bool:
-    """Whether a process holds the run's lock. Asks for it without waiting, for a moment, as a reader."""
-    try:
-        handle = os.open(run_dir / ".lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
