@@ -140,6 +140,9 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such recipe") from None
+    except IsADirectoryError:
+        here = f": {path / 'recipe.yaml'}" if (path / "recipe.yaml").is_file() else ""
+        raise InputError(f"{path}: cannot be read as a recipe: it is a directory. Give a YAML file{here}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a recipe: {error}") from None
     data = parse_yaml(text, str(path))

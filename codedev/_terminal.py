@@ -51,21 +51,32 @@ def compiling(*, quiet: bool = False) -> Iterator[None]:
 
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
+    from rich.text import Text
 
+    class Note(ProgressColumn):
+        """Gives way where the terminal is narrow, so that no other column does."""
+
+        max_refresh = None
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
+
+    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=32),
+        BarColumn(bar_width=max(6, min(32, console.width - 90))),  # 90: the other columns, and a note of 35
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[rate]:>12}", style="cyan"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        Note(Column(no_wrap=False)),
     )
     tasks: dict[str, Any] = {}
     started: dict[str, float] = {}
-    with Bars(*columns, console=Console(stderr=True), refresh_per_second=5) as bars:
+    with Bars(*columns, console=console, refresh_per_second=5) as bars:
 
         def progress(what: str, done: int, total: int | None, note: str = "") -> None:
             if what not in tasks:

@@ -411,7 +411,7 @@ def test_chat_on_a_terminal(samples: Path, tmp_path: Path) -> None:
             (b"Why?\\\n", b"... "),
             (b"Then?\n", b"\r\n> "),
             (b"/save talk.jsonl\n", b"saved in talk.jsonl"),
-            (b"/reset\n", b"begins anew"),
+            (b"/reset\n", b"begins anew\r\n> "),  # Ctrl-D before the next prompt would end nothing
         ):
             os.write(primary, typed)
             until(mark)

@@ -86,12 +86,22 @@ def _train_recipe(recipe: Path, overrides: tuple[str, ...], dry_run: bool, as_js
 
 def _told(name: str, value: Any) -> str:
     """A value of a run's result, for a person."""
-    from codedev.train.instructions.tables import summary
-
     if name == "data":
+        if "examples" in value:
+            from codedev.train.align.examples import summary as of_examples
+
+            return of_examples(value)
+        from codedev.train.instructions.tables import summary  # not for stage pt: half a second
+
         return summary(value)
-    if name == "bits_per_byte" and value:
-        return f"{value['before']:.4g} before, {value['after']:.4g} after"
+    if isinstance(value, dict) and set(value) == {"before", "after"}:
+        before, after = value["before"], value["after"]
+        if not isinstance(after, dict):
+            return f"{before:.4g} before, {after:.4g} after"
+        both = [one for one in after if isinstance(after[one], int | float) and before.get(one) != after[one]]
+        return ", ".join(f"{one.removeprefix('heldout_')} {_told(one, before.get(one))} -> {_told(one, after[one])}" for one in both) or "-"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "-"
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)

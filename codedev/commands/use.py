@@ -66,9 +66,9 @@ def generate(
 ) -> None:
     """Go on from a prompt with MODEL: a trained model, an adapter, or a run.
 
-    The text is shown as it comes. Lines of --prompts come back in their order with their other fields and `answers`, each with `text`,
-    `tokens` and `ended`: end, stop or length. Where the model was tuned to talk their prompts are what a person says. People compare the
-    answers with `codedev feedback serve`.
+    The text is shown as it comes. A single prompt goes on as it is, whatever the model was tuned to; `codedev chat` asks. Lines of
+    --prompts come back in their order with their other fields and `answers`, each with `text`, `tokens` and `ended`: end, stop or length.
+    Where the model was tuned to talk their prompts are what a person says. People compare the answers with `codedev feedback serve`.
 
     \b
     Example: codedev generate runs/first --prompt 'def main('
@@ -83,7 +83,9 @@ def generate(
     if raw and template:
         raise click.UsageError("give --raw or --template, not both")
     text = _prompt(prompt, prompt_file) if prompts is None else ""
+    from codedev._terminal import note
     from codedev.train.use import generate as writer
+    from codedev.train.use.companions import own_template
 
     drawn = (1.0 if n > 1 else 0.0) if temperature is None else temperature
     sampling = writer.checked(writer.Sampling(max_tokens, drawn, top_p, seed, _unescaped(stops)))
@@ -93,6 +95,8 @@ def generate(
     writer.check_text(text)
     opened = writer.open_model(model)
     ids = writer.prompt_ids(opened, text)
+    if not quiet and any(own_template(folder) for folder in (opened.directory, writer.base_of(opened.directory)) if folder is not None):
+        note(f"the text goes on as it is, without the chat template of {model}: to ask it, codedev chat {model} or --prompts")
     if as_json:
         [written] = writer.write(opened, [ids], sampling)
         print_json({"prompt": text, "text": written.text, "tokens": written.tokens, "ended": written.why})
@@ -263,6 +267,6 @@ def _typed(talk: Any) -> Iterator[str]:
         except EOFError:
             print()
             return
-        except KeyboardInterrupt:
-            print()
-            return
+        except KeyboardInterrupt:  # meant for an answer that had just ended, as like as not: the conversation stays
+            talk.forget_line()
+            print("\n(Ctrl-D or /exit ends)")

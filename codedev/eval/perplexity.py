@@ -5,7 +5,8 @@
 A token is predicted from the earlier tokens of its segment; the end-of-document token is one of them. The first token of a segment
 has nothing before it: where it is bos it is free, since it is the same in every document, and elsewhere it is charged as a uniform
 guess. So a model pays for every token of the text, and a document cut into segments cannot look cheaper than a whole one. Loss
-spans play no part: they restrict what is trained on, not what is measured.
+spans play no part: they restrict what is trained on, not what is measured. What they leave, the answers of a conversation, has a mean
+of its own beside it: bits per byte of conversations are mostly those of questions, which instruction tuning does not teach.
 
 The baseline is a compressor on each document alone, its header included, as a model starts every document afresh.
 Cost: one forward pass over the held-out rows; gzip -9 about 20 MB/s, xz about 2 MB/s on one core.
@@ -59,17 +60,24 @@ class BitsPerByte(NamedTuple):
     predicted: int  # tokens the model was asked for
     charged: int  # first tokens of a segment that are not bos
     text_bytes: int
+    targets: int = 0  # of the predicted, those within loss spans, where the rows tell
+    nats_per_target: float = math.nan
 
 
 def bits_per_byte(score: Score, shards: PackedShards, rows_at_once: int = 8, progress: Progress = no_progress) -> BitsPerByte:
     """Bits per byte of `shards`, all rows in order, `rows_at_once` a call of `score`. Raises InputError for shards without text."""
     nats, predicted, charged, text_bytes = 0.0, 0, 0, 0
+    learned, targets = 0.0, 0
     for start in range(0, shards.rows, rows_at_once):
         rows = shards.read(np.arange(start, min(start + rows_at_once, shards.rows)))
         first = rows.real & (rows.positions == 0)
         later = rows.real & ~first
-        nats += float(score(rows.input_ids, rows.positions)[later].sum(dtype=np.float64))
+        scores = score(rows.input_ids, rows.positions)
+        nats += float(scores[later].sum(dtype=np.float64))
         predicted += int(later.sum())
+        within: np.ndarray = getattr(rows, "targets", np.zeros_like(later))
+        learned += float(scores[within].sum(dtype=np.float64))
+        targets += int(within.sum())
         free = 0 if shards.bos_id is None else int((rows.input_ids[first] == shards.bos_id).sum())
         charged += int(first.sum()) - free
         text_bytes += int(rows.text_bytes.sum())
@@ -77,7 +85,8 @@ def bits_per_byte(score: Score, shards: PackedShards, rows_at_once: int = 8, pro
     if not text_bytes:
         raise InputError("the held-out shards cover no text: hold out more documents")
     bits = nats / math.log(2) + charged * math.log2(shards.vocab_size)
-    return BitsPerByte(bits / text_bytes, nats / max(predicted, 1), predicted, charged, text_bytes)
+    per_target = learned / targets if targets else math.nan
+    return BitsPerByte(bits / text_bytes, nats / max(predicted, 1), predicted, charged, text_bytes, targets, per_target)
 
 
 def gzip_bits_per_byte(texts: Iterable[str]) -> float:

@@ -33,7 +33,8 @@ def run(
 
     On the first process alone, `on_step` receives each row of `metrics.jsonl` with `steps`, the length of the run, added, and `progress`
     the steps of `train` and the rows of `evaluate`.
-    Returns run_dir, model_dir, step, tokens_seen, loss, parameters, trained_parameters, bits_per_byte {before, after} (or None), seconds.
+    Returns run_dir, model_dir, step, tokens_seen, loss, parameters, trained_parameters, bits_per_byte {before, after} (or None), seconds;
+    of stage sft with held-out rows heldout_answer_loss {before, after}, nats a supervised token.
     Raises RecipeError, InputError or RunError with one line for the user, MissingExtraError without torch.
     """
     for package in ("torch", "transformers", "safetensors"):

@@ -115,9 +115,15 @@ def damage(path: Path) -> str | None:
 
 
 def save(
-    run_dir: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, state: State, recipe: dict[str, Any], place: World
+    run_dir: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    recipe: dict[str, Any],
+    place: World,
+    more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write the checkpoint of `state`. `model` is unwrapped. Every process calls it; the first one writes."""
+    """Write the checkpoint of `state`. `model` is unwrapped. Every process calls it; the first one writes, `more` too, into its folder."""
 
     def write(target: Path) -> None:
         weights = {} if tune.is_adapter(model) else whole_weights(model, place)
@@ -133,6 +139,8 @@ def save(
             models.save(model, weights, target)
         if place.first:
             save_file(moments, target / "optimizer.safetensors")
+            if more is not None:
+                more(target)
             told = state._asdict() | {"watched": state.watched._asdict()}
             files = {file.name: {"bytes": file.stat().st_size, "hash": file_hash(file)} for file in sorted(target.iterdir())}
             content = {"format": FORMAT, **told, "recipe": recipe, "files": files}
@@ -216,6 +224,8 @@ def replace_directory(path: Path, write: Callable[[Path], None], place: World) -
     try:
         write(temporary)
         for file in [*temporary.iterdir(), temporary] if place.first else ():
+            if file.is_file():  # safetensors writes files that their owner alone may read
+                file.chmod(temporary.stat().st_mode & 0o666)
             _flush(file)
     except (SafetensorError, OSError) as error:  # the first: its writer's word for a full disk
         raise disk.unsaved(path, temporary, error) from None

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,13 +31,28 @@ from codedev.train.watch.policy import STOP, Policy
 
 if TYPE_CHECKING:  # none of these is needed to run: benchmarks do without what they import
     from codedev.train.checkpoint import State
-    from codedev.train.data import Rows, Shards
+    from codedev.train.data import Rows
     from codedev.train.recipe import OptimRecipe
 
-__all__ = ["Loss", "Plan", "Task", "adamw", "next_token_loss", "scorer", "train"]
+__all__ = ["Data", "Loss", "OutsideError", "Plan", "Task", "adamw", "next_token_loss", "scorer", "train"]
 
-Loss = Callable[[Forward, "Rows"], torch.Tensor]
-"""(forward, rows) -> the summed loss of the rows' targets, a scalar that can be differentiated."""
+Loss = Callable[[Any, Any], torch.Tensor]
+"""(forward, rows) -> the summed loss of the rows' targets, a scalar that can be differentiated; or a vector of it and other sums."""
+
+
+class Data(Protocol):
+    """What a run reads: rows by their numbers, as data.Shards has them."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def seq_len(self) -> int: ...
+    @property
+    def tokenizer_file(self) -> Path: ...
+    def drawn(self, positions: np.ndarray, seed: int, /) -> np.ndarray: ...  # row numbers of the endless stream
+    def read(self, numbers: np.ndarray, /) -> Any: ...  # what Task.loss takes
+    def segments(self, number: int, /) -> list[Any]: ...  # data.Segment
+    def place_of(self, number: int, /) -> tuple[Path, int]: ...
 
 
 class Plan(NamedTuple):
@@ -47,9 +63,13 @@ class Plan(NamedTuple):
     micro_rows: int  # computed at once by a process
     seed: int
 
-    def numbers(self, step: int, shards: Shards) -> np.ndarray:
+    def numbers(self, step: int, shards: Data) -> np.ndarray:
         """The row numbers of `step`: (rows,) int64."""
         return shards.drawn(np.arange(step * self.rows, (step + 1) * self.rows), self.seed)
+
+
+class OutsideError(RunError):
+    """Something that is no part of the run failed, such as a user's rewards: weights and state are those of the last step."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +77,10 @@ class Task:
     """What is trained, on what, and where."""
 
     model: nn.Module  # as wrapped for the processes
-    forward: Forward
+    forward: Any  # that `loss` takes
     loss: Loss
     optimizer: torch.optim.Optimizer
-    shards: Shards
+    shards: Data
     place: parallel.World
     plan: Plan
     optim: OptimRecipe
@@ -68,6 +88,8 @@ class Task:
     parameters: int  # that multiply every token, counted before the model was spread
     attention_width: int
     policy: Policy = STOP  # what becomes of a bad step
+    also: tuple[str, ...] = ()  # what the numbers behind the loss are called in metrics, divided as it is
+    sized: bool = True  # every row has seq_len places, and those without a token are padding
 
 
 def next_token_loss(forward: Forward, rows: Rows) -> torch.Tensor:
@@ -135,15 +157,16 @@ def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
             raise RunError(
                 f"step {step + 1}: no token of its {plan.rows} rows is trained on. Look at the loss_spans of the shards, or use more rows"
             )
-        total = torch.zeros((), dtype=torch.float64, device=place.device)
+        total = torch.zeros(1 + len(task.also), dtype=torch.float64, device=place.device)
         for at, rows in enumerate(micro):
             with parallel.gradients_later(task.model) if at < len(micro) - 1 else nullcontext():
-                summed = task.loss(task.forward, rows)
+                found = task.loss(task.forward, rows)
+                summed = found[0] if task.also else found
                 (summed * (place.size / supervised)).backward()
-            total += summed.detach()
+            total += found.detach()
         # The one moment of a step at which the CPU waits for a GPU: what the step is worth decides whether it is taken.
         norm = parallel.number(nn.utils.clip_grad_norm_(parameters, task.optim.clip or math.inf))
-        loss = place.total(total) / supervised
+        loss, *more = (one / supervised for one in place.totals(total))
         verdict = task.policy.judge(state.watched, step, loss, norm)
         if verdict.reason is None:
             task.optimizer.step()
@@ -156,11 +179,12 @@ def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
             {
                 "step": state.step,
                 **verdict.told,
+                **dict(zip(task.also, more, strict=True)),
                 "lr": rate,
                 "grad_norm": norm,
                 "tokens_seen": state.tokens_seen,
                 "supervised": int(supervised),
-                "padded": plan.rows * task.shards.seq_len - int(tokens),
+                **({"padded": plan.rows * task.shards.seq_len - int(tokens)} if task.sized else {}),
                 "tokens_per_second": round(tokens / seconds, 1),
                 "mfu": round(flops / seconds / (task.peak_flops * place.size), 4) if task.peak_flops else None,
             },

@@ -1,4 +1,5 @@
-"""Any transformers causal language model: from a configuration (random weights) or from a local directory of safetensors.
+"""Any transformers causal language model, or one with another head: from a configuration (random weights) or from a local directory of
+safetensors.
 
 Never remote code, never the network, never pickle. Weights are float32 while they train; `dtype` is that of the arithmetic.
 """
@@ -7,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, cast
 
 # Before transformers is imported: it must neither reach for the hub nor report to it, and a fork must not warn about tokenizers.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -21,7 +23,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import orjson
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from codedev._errors import InputError, RecipeError, nearest
 from codedev.train import chatglm, extend
@@ -29,6 +31,7 @@ from codedev.train.chatglm.config import ChatGLMConfig
 from codedev.train.chatglm.family import check_converted
 from codedev.train.chatglm.layout import check_targets
 from codedev.train.data import Shards
+from codedev.train.model_path import config_of
 from codedev.train.recipe import ModelRecipe
 from codedev.train.weights import Tensor, check_checkpoint
 
@@ -36,6 +39,40 @@ chatglm.register()
 
 # Spellings of a configuration that transformers still reads and no longer lists.
 OLD_KEYS = {"model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
+
+
+class Head(NamedTuple):
+    """What a model gives of its last hidden states."""
+
+    maker: Any  # of transformers' classes
+    fresh: tuple[str, ...] = ()  # weights that a checkpoint may lack
+    fields: Mapping[str, Any] = MappingProxyType({})  # of the configuration
+
+
+LM = Head(AutoModelForCausalLM)  # scores of the next token
+SCORE = Head(AutoModelForSequenceClassification, ("score.weight",), {"num_labels": 1})  # one number
+
+
+class _Ids(Protocol):
+    @property
+    def bos_id(self) -> int | None: ...
+    @property
+    def eos_id(self) -> int | None: ...
+    @property
+    def pad_id(self) -> int | None: ...
+
+
+class Words(Protocol):
+    """What a model must know of the tokens it reads: data.Shards has it."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def seq_len(self) -> int: ...
+    @property
+    def tokenizer_file(self) -> Path: ...
+    @property
+    def manifest(self) -> _Ids: ...
 
 
 @contextmanager
@@ -53,7 +90,9 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int, extra: dict[str, Any] | None = None) -> PreTrainedModel:
+def build(
+    recipe: ModelRecipe, shards: Words, attn: str, seed: int, extra: dict[str, Any] | None = None, head: Head = LM
+) -> PreTrainedModel:
     """The model that a run starts from, in float32 on the CPU. `recipe.path` is absolute. Its vocabulary holds the shards'.
 
     `extra`: arguments of from_pretrained for a checkpoint, such as `codedev.train.tune.four_bit`.
@@ -62,22 +101,24 @@ def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int, extra: dict
     if path is not None and not path.exists():
         raise InputError(f"{path}: there is no such model. Give model.path a directory of config.json and *.safetensors")
     if path is not None and path.is_dir():
-        model = load(path, attn, extra)
-        extend.extend(model, path, shards)
+        model = load(path, attn, extra, head)
+        if head is LM:
+            extend.extend(model, path, cast(Shards, shards))
     else:
         config = _file_config(path) if path is not None else _inline_config(recipe.config or {}, shards)
         special = {f"{name}_token_id": getattr(shards.manifest, f"{name}_id") for name in ("bos", "eos", "pad")}
         if isinstance(config, ChatGLMConfig):  # its own <sop> decides who sees whom
             del special["bos_token_id"]
         config.update(special)
+        config.update(dict(head.fields))
         torch.manual_seed(seed)
         arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
-        model = _checked(partial(AutoModelForCausalLM.from_config, config, **arguments))
-        generation: Any = model.generation_config
+        model = _checked(partial(head.maker.from_config, config, **arguments))
+        generation: Any = getattr(model, "generation_config", None)
         if generation is not None:
             generation.update(**special)
     if isinstance(model.config, ChatGLMConfig):
-        check_targets(model.config, shards)
+        check_targets(model.config, cast(Shards, shards))
     vocab_size = vocabulary(model)
     if vocab_size < shards.vocab_size:
         raise RecipeError(
@@ -89,7 +130,7 @@ def build(recipe: ModelRecipe, shards: Shards, attn: str, seed: int, extra: dict
     return model
 
 
-def load(directory: Path, attn: str, extra: dict[str, Any] | None = None) -> PreTrainedModel:
+def load(directory: Path, attn: str, extra: dict[str, Any] | None = None, head: Head = LM) -> PreTrainedModel:
     """A model from config.json and *.safetensors, float32, on the CPU. Raises InputError when weights are missing."""
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory}: has no config.json, it is no model. Give a directory of config.json and *.safetensors")
@@ -101,7 +142,7 @@ def load(directory: Path, attn: str, extra: dict[str, Any] | None = None) -> Pre
     model: PreTrainedModel
     try:
         model, report = _checked(
-            lambda: AutoModelForCausalLM.from_pretrained(
+            lambda: head.maker.from_pretrained(
                 str(directory),
                 attn_implementation=attn,
                 dtype=torch.float32,
@@ -109,41 +150,44 @@ def load(directory: Path, attn: str, extra: dict[str, Any] | None = None) -> Pre
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **head.fields,
                 **(extra or {}),
             ),
             str(directory),
         )
     except InputError as error:
         if "ignore_mismatched_sizes" in str(error):
-            raise InputError(f"{directory}: {_mismatch(directory, tensors)}. The checkpoint is of another model") from None
+            raise InputError(f"{directory}: {_mismatch(directory, tensors, head)}. The checkpoint is of another model") from None
         raise
     for kind in ("missing_keys", "mismatched_keys"):
-        if keys := sorted(map(str, report[kind])):
+        if keys := sorted(set(map(str, report[kind])) - set(head.fresh if kind == "missing_keys" else ())):
             raise InputError(
                 f"{directory}: {len(keys)} {kind.replace('_', ' ')} in the weights, first {keys[0]}. The checkpoint is of another model"
             )
     return model
 
 
-def _mismatch(directory: Path, tensors: dict[str, Tensor]) -> str:
+def _mismatch(directory: Path, tensors: dict[str, Tensor], head: Head) -> str:
     """A tensor of another shape than the configuration asks for, in words."""
-    maker: Any = AutoModelForCausalLM
+    config = _file_config(directory / "config.json")
+    config.update(dict(head.fields))
     with torch.device("meta"):  # shapes alone
-        wanted = maker.from_config(_file_config(directory / "config.json"), trust_remote_code=False).state_dict()
+        wanted = head.maker.from_config(config, trust_remote_code=False).state_dict()
     for name, tensor in tensors.items():
         if name in wanted and tuple(wanted[name].shape) != tensor.shape:
             return f"{name} in {tensor.file.name} has the shape {tensor.shape}, config.json asks for {tuple(wanted[name].shape)}"
     return "a tensor has another shape than config.json asks for"
 
 
-def skeleton(recipe: ModelRecipe, shards: Shards, attn: str) -> PreTrainedModel:
+def skeleton(recipe: ModelRecipe, shards: Words, attn: str, head: Head = LM) -> PreTrainedModel:
     """The model that `build` gives with weights of no meaning, from its configuration alone: for the device meta, which holds none."""
     path = Path(recipe.path) if recipe.path else None
     if path is not None and path.is_dir():
         path = path / "config.json"
     config = _file_config(path) if path is not None else _inline_config(recipe.config or {}, shards)
+    config.update(dict(head.fields))
     arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
-    model: PreTrainedModel = _checked(partial(AutoModelForCausalLM.from_config, config, **arguments))
+    model: PreTrainedModel = _checked(partial(head.maker.from_config, config, **arguments))
     return model
 
 
@@ -177,9 +221,7 @@ def identity(recipe: ModelRecipe) -> Any:
     if recipe.config is not None:
         return recipe.config
     path = Path(recipe.path or "")
-    config = path / "config.json" if path.is_dir() else path
-    if not config.is_file():
-        raise InputError(f"{config}: there is no such file. Give model.path a directory of config.json and *.safetensors, or a config.json")
+    config = config_of(path)
     weights = {file.name: file.stat().st_size for file in sorted(path.glob("*.safetensors")) if file.is_file()} if path.is_dir() else {}
     return {"config": hashlib.blake2b(config.read_bytes(), digest_size=16).hexdigest(), "weights": weights}
 
@@ -205,7 +247,7 @@ def _check_layers(path: Path, tensors: int) -> None:
         raise InputError(f"{path}: num_layers is {layers}, and the weights are {tensors} tensors. Copy the checkpoint again")
 
 
-def _inline_config(fields: dict[str, Any], shards: Shards) -> PreTrainedConfig:
+def _inline_config(fields: dict[str, Any], shards: Words) -> PreTrainedConfig:
     fields = orjson.loads(orjson.dumps(fields))  # a recipe's tuples are lists in a configuration
     kind = fields.pop("model_type")
     if kind not in transformers.CONFIG_MAPPING:
@@ -225,6 +267,8 @@ def _near_kind(kind: str) -> str:
 
 
 def _file_config(path: Path) -> PreTrainedConfig:
+    if path.name == "config.json":
+        config_of(path.parent)
     try:
         fields = orjson.loads(path.read_bytes())
         kind = fields["model_type"]

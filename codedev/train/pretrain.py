@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -44,21 +44,78 @@ from codedev.train.watch.explain import segment_losses
 OnStep = Callable[[dict[str, Any]], None]
 
 
+class Work(NamedTuple):
+    """What a stage gives a run; the rest is the same for all."""
+
+    data: loop.Data
+    identity: dict[str, Any]  # what decides the weights beside the recipe's model, tuning, batch and optimizer
+    attn: Callable[[torch.device, torch.dtype], str]  # of transformers
+    model: Callable[[str, Path | None, parallel.World, torch.dtype], Any]  # as it stands at a checkpoint, or at the beginning
+    called: Callable[[Any], torch.nn.Module]  # what of the model is spread over the processes
+    forward: Callable[[torch.nn.Module, str, torch.device, torch.dtype], Any]  # the one way in which it is called
+    check: Callable[[Any, torch.device, torch.dtype, str, str], Any]  # (forward, …, the model's name, attn): before the run
+    scorer: Callable[[torch.nn.Module, Any, parallel.World], Any]  # what evaluation and the documents of a bad step need
+    measure: Callable[[Any, int, Progress], dict[str, Any]] | None  # (score, rows at once) -> held-out numbers, heldout_loss among them
+    documents: Callable[[Any, np.ndarray, int], list[dict[str, Any]]]  # (score, rows, rows at once) -> documents with their losses
+    loss: loop.Loss
+    result: Callable[[list[dict[str, Any]]], dict[str, Any]]  # of the rows of metrics
+    also: tuple[str, ...] = ()  # see loop.Task
+    sized: bool = True
+    train: Callable[[loop.Task, State], Iterator[tuple[State, dict[str, Any]]]] = loop.train  # the steps
+    keep: Callable[[Path], None] | None = None  # writes what a checkpoint has beside the model, on the first process
+    take: Callable[[Path], None] | None = None  # reads it
+
+
 def run(recipe: TrainRecipe, base: Path, on_step: OnStep, progress: Progress) -> dict[str, Any]:
     """See `codedev.train.run`."""
-    began = time.perf_counter()
     recipe = absolute(recipe, base)
-    run_dir = Path(recipe.run.dir)
     shards = open_shards(tuple(map(Path, recipe.data.dirs)), recipe.data.weights)
     check_tokenizer(recipe, shards)
-    heldout = _heldout(recipe, shards)
-    rows = step_rows(recipe, shards.seq_len)
-    plan = loop.Plan(run_steps(recipe, shards.rows, rows), rows, recipe.batch.micro_rows, recipe.run.seed)
+    return carry_out(recipe, _work(recipe, shards, _heldout(recipe, shards)), on_step, progress)
+
+
+def carry_out(recipe: TrainRecipe, work: Work, on_step: OnStep, progress: Progress) -> dict[str, Any]:
+    """The run of a stage. `recipe` is absolute."""
+    began = time.perf_counter()
+    run_dir = Path(recipe.run.dir)
+    rows = step_rows(recipe, work.data.seq_len)
+    plan = loop.Plan(run_steps(recipe, work.data.rows, rows), rows, recipe.batch.micro_rows, recipe.run.seed)
     _check_dir(run_dir)
     loggers.check_installed(recipe.run.log_to)
-    with parallel.world() as place, locked(run_dir) if place.first else nullcontext():
-        result = _train(recipe, run_dir, shards, heldout, plan, place, on_step, progress)
+    with parallel.world() as place, locked(run_dir, "run.dir") if place.first else nullcontext():
+        result = _train(recipe, run_dir, work, plan, place, on_step, progress)
     return result | {"seconds": round(time.perf_counter() - began, 2)}
+
+
+def _work(recipe: TrainRecipe, shards: Shards, heldout: Shards | None) -> Work:
+    """Next tokens of packed rows."""
+
+    def measure(score: Any, group: int, told: Progress) -> dict[str, Any]:
+        assert heldout is not None
+        bits = bits_per_byte(score, heldout, group, told)
+        answers = {"heldout_answer_loss": bits.nats_per_target} if recipe.stage == "sft" and bits.targets else {}
+        return {"bits_per_byte": bits.bits_per_byte, "heldout_loss": bits.nats_per_token, "heldout_bytes": bits.text_bytes, **answers}
+
+    def result(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        measured = [row["bits_per_byte"] for row in rows if "bits_per_byte" in row]
+        answers = [row["heldout_answer_loss"] for row in rows if "heldout_answer_loss" in row]
+        told: dict[str, Any] = {"bits_per_byte": {"before": measured[0], "after": measured[-1]} if measured else None}
+        return told | ({"heldout_answer_loss": {"before": answers[0], "after": answers[-1]}} if answers else {})
+
+    return Work(
+        data=shards,
+        identity={"data.shards": shards.digest, "data.weights": recipe.data.weights},
+        attn=lambda device, dtype: attn_of(recipe, device, dtype),
+        model=lambda attn, path, place, dtype: _model(recipe, shards, attn, path, place, dtype),
+        called=tune.apart,
+        forward=attention.forward_of,
+        check=lambda forward, device, dtype, name, attn: attention.check_isolation(forward, shards, device, dtype, name, attn),
+        scorer=loop.scorer,
+        measure=measure if heldout is not None else None,
+        documents=lambda score, numbers, group: segment_losses(score, shards, numbers, group),
+        loss=loop.next_token_loss,
+        result=result,
+    )
 
 
 def _check_dir(run_dir: Path) -> None:
@@ -72,19 +129,18 @@ def _check_dir(run_dir: Path) -> None:
 def _train(
     recipe: TrainRecipe,
     run_dir: Path,
-    shards: Shards,
-    heldout: Shards | None,
+    work: Work,
     plan: loop.Plan,
     place: parallel.World,
     on_step: OnStep,
     progress: Progress,
 ) -> dict[str, Any]:
-    identity = _identity(recipe, shards, plan)
+    identity = _identity(recipe, work, plan)
     found = _found(recipe, run_dir, identity, place)
     dtype = dtype_of(recipe, place.device)
-    attn = attn_of(recipe, place.device, dtype)
+    attn = work.attn(place.device, dtype)
     path, state = found or (None, State(0, 0))
-    model = _model(recipe, shards, attn, path, place, dtype)
+    model = work.model(attn, path, place, dtype)
     progress = progress if place.first else no_progress
     parameters = tune.counts(model)
     sizes = {"parameters": tune.work(model, metrics.matrix_parameters(model)), "attention_width": metrics.attention_width(model.config)}
@@ -96,20 +152,22 @@ def _train(
     how = parallel.choose("ddp" if recipe.tune != "full" and recipe.run.parallel == "auto" else recipe.run.parallel, model, place)
     if place.first and not path and (grown := extend.of(model)) is not None:
         note(extend.told(grown, model))
-    wrapped = parallel.distribute(tune.apart(model), how, place, dtype)
+    wrapped = parallel.distribute(work.called(model), how, place, dtype)
     optimizer = optim.make(model, recipe.optim, place.device)
     if path:
         checkpoint.load_optimizer(path, model, optimizer)
-    forward = attention.forward_of(wrapped, attn, place.device, dtype)
+    forward = work.forward(wrapped, attn, place.device, dtype)
     wrapped.eval()
-    attention.check_isolation(forward, shards, place.device, dtype, type(model).__name__, attn)
+    if path and work.take is not None:
+        work.take(path)
+    work.check(forward, place.device, dtype, type(model).__name__, attn)
     parallel.reshard(wrapped)
 
-    score = loop.scorer(wrapped, forward, place)
+    score = work.scorer(wrapped, forward, place)
     log = follower = None
     if place.first:
         log = metrics.Metrics(run_dir, state.step)
-        follower = follow.open_follow(recipe, run_dir, shards, plan, state.step, follow.environment(place, how, attn, dtype, parameters))
+        follower = follow.open_follow(recipe, run_dir, work.data, plan, state.step, follow.environment(place, how, attn, dtype, parameters))
         _write_recipe(recipe, run_dir)
 
     def keep(row: dict[str, Any]) -> None:
@@ -118,32 +176,46 @@ def _train(
             on_step(row | {"steps": plan.steps})
 
     def evaluate(step: int, told: Progress) -> None:
-        if heldout is not None:
-            bits = bits_per_byte(score, heldout, plan.micro_rows * place.size, told)
-            row = {"step": step, "bits_per_byte": bits.bits_per_byte, "heldout_loss": bits.nats_per_token, "heldout_bytes": bits.text_bytes}
+        if work.measure is not None:
+            row = {"step": step, **work.measure(score, plan.micro_rows * place.size, told)}
+            if not step:  # nothing is learned yet
+                row.pop("alarm", None)
             keep(row)
             if follower is not None:
                 follower.row(row)
 
     def documents(step: int) -> list[dict[str, Any]]:
-        return segment_losses(score, shards, plan.numbers(step, shards), plan.micro_rows * place.size)
+        return work.documents(score, plan.numbers(step, work.data), plan.micro_rows * place.size)
 
     def save() -> None:
-        checkpoint.save(run_dir, model, optimizer, state, identity, place)
+        checkpoint.save(run_dir, model, optimizer, state, identity, place, work.keep)
         if place.first:
             checkpoint.prune(run_dir, recipe.run.keep)
 
+    @contextmanager
+    def kept() -> Iterator[None]:
+        """What was learned before something outside the run failed is saved."""
+        try:
+            yield
+        except loop.OutsideError:
+            if state.step not in (0, *checkpoint.steps_saved(run_dir)):
+                save()
+            raise
+
     peak = metrics.peak_flops(place.device, recipe.run.peak_flops)
     watch = policy.Policy(recipe.run.on_bad_step, recipe.run.spike, recipe.run.max_skips, documents, str(run_dir))
-    task = loop.Task(wrapped, forward, loop.next_token_loss, optimizer, shards, place, plan, recipe.optim, peak, **sizes, policy=watch)
+    given: dict[str, Any] = {"policy": watch, "also": work.also, "sized": work.sized, **sizes}
+    task = loop.Task(wrapped, forward, work.loss, optimizer, work.data, place, plan, recipe.optim, peak, **given)
     with follow.ending(follower):
         missed = _due(state.step, recipe.run.eval_every) and bool(place.from_first(not _evaluated(run_dir, state.step)))
         if not found or missed:  # missed: it was asked to stop in the middle of it
             evaluate(state.step, progress)
         if found:
+            if state.step == plan.steps and place.first:
+                note(f"{run_dir}: is finished, at step {state.step:,}: nothing is left to train")
             progress("train", state.step, plan.steps)
-        with signals.listening() as asked:
-            for reached, row in loop.train(task, state):
+        with kept(), signals.listening() as asked:
+            for reached, row in work.train(task, state):
                 state = reached
                 if follower is not None:
                     follower.row(row)
@@ -160,8 +232,8 @@ def _train(
                     save()
                 if stop:
                     raise signals.StoppedError(stop, state.step, plan.steps, str(checkpoint.directory(run_dir, state.step)))
-            model_dir = checkpoint.save_model(run_dir, model, shards.tokenizer_file, place, companions.folder(recipe))
-    return _result(run_dir, model_dir, state, parameters)
+            model_dir = checkpoint.save_model(run_dir, model, work.data.tokenizer_file, place, companions.folder(recipe))
+    return _result(run_dir, model_dir, state, parameters, work)
 
 
 def opened(recipe: TrainRecipe, shards: Shards, path: Path | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -191,7 +263,7 @@ def attn_of(recipe: TrainRecipe, device: torch.device, dtype: torch.dtype) -> st
 
 
 def _evaluated(run_dir: Path, step: int) -> bool:
-    return any(row["step"] == step and "bits_per_byte" in row for row in metrics.read_metrics(run_dir))
+    return any(row["step"] == step and any(name.startswith("heldout_") for name in row) for row in metrics.read_metrics(run_dir))
 
 
 def _model(
@@ -228,7 +300,7 @@ def dtype_of(recipe: TrainRecipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if recipe.model.dtype == "bfloat16" else torch.float32
 
 
-def _identity(recipe: TrainRecipe, shards: Shards, plan: loop.Plan) -> dict[str, Any]:
+def _identity(recipe: TrainRecipe, work: Work, plan: loop.Plan) -> dict[str, Any]:
     """What decides the weights that a step leaves behind."""
     optim = recipe.optim.model_dump(mode="json")
     identity = {
@@ -237,8 +309,7 @@ def _identity(recipe: TrainRecipe, shards: Shards, plan: loop.Plan) -> dict[str,
         **{f"{SECTIONS[recipe.tune]}.{name}": value for name, value in (recipe.method.model_dump() if recipe.method else {}).items()},
         "model": models.identity(recipe.model),
         "model.dtype": recipe.model.dtype,
-        "data.shards": shards.digest,
-        "data.weights": recipe.data.weights,
+        **work.identity,
         "batch.rows": plan.rows,
         "run.seed": plan.seed,
         "run.steps": plan.steps,
@@ -275,7 +346,8 @@ def _check_same_way(path: Path, state: State, before: dict[str, Any], now: dict[
     schedule = {"run.steps", *(f"optim.{name}" for name in ("schedule", "warmup", "cooldown", "final"))}
     for name, value in now.items():
         if name not in schedule and before.get(name) != value:
-            raise RunError(f"{path}: was made with {name} {_shown(before.get(name))}, the recipe says {_shown(value)}. {advice}")
+            name, old, new = _apart("model.config" if name == "model" and recipe.model.config else name, before.get(name), value)
+            raise RunError(f"{path}: was made with {name} {_shown(old)}, the recipe says {_shown(new)}. {advice}")
     if said := policy.check_same_way(state.watched, recipe.run.on_bad_step, recipe.run.spike):
         raise RunError(f"{path}: {said}. {advice}")
     if state.step > now["run.steps"]:
@@ -284,7 +356,16 @@ def _check_same_way(path: Path, state: State, before: dict[str, Any], now: dict[
         old = recipe.optim.model_validate({name: _exact(before[f"optim.{name}"]) for name in type(recipe.optim).model_fields})
         for step in range(state.step):
             if lr_at(old, step, before["run.steps"]) != lr_at(recipe.optim, step, now["run.steps"]):
-                raise RunError(f"{path}: the recipe's learning rate differs from step {step + 1} on, before this checkpoint. {advice}")
+                on = f"; or train on in another run from model.path {path.parent.parent / 'model'}"
+                raise RunError(f"{path}: the recipe's learning rate differs from step {step + 1} on, before this checkpoint. {advice}{on}")
+
+
+def _apart(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Down to the first key that two unlike values do not share."""
+    while isinstance(old, dict) and isinstance(new, dict):
+        key = next(key for key in [*new, *old] if old.get(key) != new.get(key))
+        name, old, new = f"{name}.{key}", old.get(key), new.get(key)
+    return name, old, new
 
 
 def _exact(value: Any) -> Any:
@@ -301,10 +382,9 @@ def _write_recipe(recipe: TrainRecipe, run_dir: Path) -> None:
     write_text(run_dir / "recipe.yaml", yaml.safe_dump(inside.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def _result(run_dir: Path, model_dir: Path, state: State, parameters: tune.Counts) -> dict[str, Any]:
+def _result(run_dir: Path, model_dir: Path, state: State, parameters: tune.Counts, work: Work) -> dict[str, Any]:
     rows = metrics.read_metrics(run_dir)
     losses = [row["loss"] for row in rows if "loss" in row]
-    measured = [row["bits_per_byte"] for row in rows if "bits_per_byte" in row]
     return {
         "run_dir": str(run_dir),
         "model_dir": str(model_dir),
@@ -312,7 +392,7 @@ def _result(run_dir: Path, model_dir: Path, state: State, parameters: tune.Count
         "tokens_seen": state.tokens_seen,
         "skipped": state.watched.skipped,
         "loss": losses[-1] if losses else None,
-        "bits_per_byte": {"before": measured[0], "after": measured[-1]} if measured else None,
+        **work.result(rows),
         "parameters": parameters.total,
         "trained_parameters": parameters.trained,
     }

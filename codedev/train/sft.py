@@ -7,6 +7,7 @@ with its place, before anything is computed.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,20 @@ def run(recipe: TrainRecipe, base: Path, on_step: pretrain.OnStep, progress: Pro
 
 def prepared(recipe: TrainRecipe, place: World, progress: Progress) -> dict[str, Any]:
     """`prepare` on the first process, for which the others wait; empty on those."""
+    return first_prepares(lambda: prepare(recipe, progress), place)
+
+
+def first_prepares(make: Callable[[], dict[str, Any]], place: World) -> dict[str, Any]:
+    """`make` on the first process, for which the others wait; empty on those."""
     if place.size == 1:
-        return prepare(recipe, progress)
+        return make()
     # Of the processes' own: the usual group gives up after minutes.
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     done = torch.zeros(1)
     told: dict[str, Any] = {}
     try:
         if place.first:
-            told = prepare(recipe, progress)
+            told = make()
             done += 1
     finally:
         dist.all_reduce(done, group=group)

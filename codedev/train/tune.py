@@ -43,7 +43,6 @@ from codedev.train import extend
 from codedev.train import model as models
 from codedev.train.chatglm import adapter as leads
 from codedev.train.compute.parallel import World, whole
-from codedev.train.data import Shards
 from codedev.train.recipe import LoraRecipe, PrefixRecipe, PromptRecipe, TrainRecipe
 from codedev.train.weights import check_adapter
 
@@ -111,7 +110,7 @@ def keep_exact(model: nn.Module) -> None:
         module.support_avx512bf16_for_cpu = False
 
 
-def attach(model: PreTrainedModel, recipe: TrainRecipe, shards: Shards, dtype: torch.dtype) -> Any:
+def attach(model: PreTrainedModel, recipe: TrainRecipe, shards: models.Words, dtype: torch.dtype) -> Any:
     """`model` frozen, with a new adapter as the recipe says: a peft model; `model` itself for full. Random numbers come from run.seed."""
     method = recipe.method
     if method is None:
@@ -137,7 +136,7 @@ def attach(model: PreTrainedModel, recipe: TrainRecipe, shards: Shards, dtype: t
     torch.manual_seed(recipe.run.seed)
     try:
         with silent():
-            adapted = peft.get_peft_model(model, _config(peft, method, extend.trained_rows(model)))
+            adapted = peft.get_peft_model(model, _config(peft, method, extend.trained_rows(model), _task(model)))
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:300]
         raise RecipeError(f"tune: {recipe.tune}: peft cannot tune this {type(model).__name__}: {said}") from error
@@ -163,9 +162,15 @@ def _halved(model: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def _config(peft: Any, method: LoraRecipe | PromptRecipe | PrefixRecipe, new_rows: Any) -> Any:
+def _task(model: Any) -> dict[str, Any]:
+    """What peft is told of the model's head: one that gives a number is new, and trained whole beside the adapter."""
+    if hasattr(model, "score"):
+        return {"task_type": "SEQ_CLS"}  # of which peft knows that its score is trained whole
+    return {"task_type": "CAUSAL_LM"}
+
+
+def _config(peft: Any, method: LoraRecipe | PromptRecipe | PrefixRecipe, new_rows: Any, task: dict[str, Any]) -> Any:
     """`new_rows`: extend.trained_rows, of a model whose vocabulary grew."""
-    task = {"task_type": "CAUSAL_LM"}
     if isinstance(method, LoraRecipe):
         targets = method.targets if method.targets == "all-linear" else list(method.targets)
         shape = {"r": method.r, "lora_alpha": method.alpha, "lora_dropout": method.dropout}
@@ -198,7 +203,7 @@ def _layer_names(model: nn.Module) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in plain})[:12]
 
 
-def _fill(encoder: Any, model: Any, method: Any, shards: Shards) -> None:
+def _fill(encoder: Any, model: Any, method: Any, shards: models.Words) -> None:
     """Begin at embeddings of tokens or at noise of their size: peft's own noise is fifty times larger than usual embeddings."""
     weight, table = encoder.embedding.weight, model.get_input_embeddings().weight
     with torch.no_grad():
@@ -212,7 +217,7 @@ def _fill(encoder: Any, model: Any, method: Any, shards: Shards) -> None:
         weight.copy_(table[ids.to(table.device)])
 
 
-def _encoded(text: str, shards: Shards) -> list[int]:
+def _encoded(text: str, shards: models.Words) -> list[int]:
     import pyarrow as pa
 
     from codedev.tokenize.vocabulary import encode_plain, load_vocabulary
@@ -350,7 +355,9 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def open_adapter(directory: Path, attn: str = "sdpa", base: Path | None = None, device: torch.device | None = None) -> Any:
+def open_adapter(
+    directory: Path, attn: str = "sdpa", base: Path | None = None, device: torch.device | None = None, head: models.Head = models.LM
+) -> Any:
     """The model of an adapter directory: `base` (default: the one that adapter_config.json names) with the adapter, for float32 arithmetic,
     4-bit where it was trained so; on the CPU, or 4-bit weights on `device`. Never the network, never a pickle. Raises InputError.
     """
@@ -364,7 +371,7 @@ def open_adapter(directory: Path, attn: str = "sdpa", base: Path | None = None, 
     base = base or Path(str(config.get("base_model_name_or_path")))
     if not base.is_dir():
         raise InputError(f"{directory}: was trained on {base}, which is not there. Put the model back, or name its folder in {CONFIG}")
-    model = models.load(base, attn, four_bit(device or torch.device("cpu"), torch.float32) if packed else None)
+    model = models.load(base, attn, four_bit(device or torch.device("cpu"), torch.float32) if packed else None, head)
     keep_exact(model)
     return laid_on(peft, model, directory)
 

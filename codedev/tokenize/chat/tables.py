@@ -7,7 +7,9 @@
                                             `answer` that was given there (of a pair the chosen one; null without one) and of what else
                                             the document's meta has, for graders of new answers
 
-and in all of them `document` (its id) and `position` (in the corpus).
+and in all of them `document` (its id) and `position` (in the corpus). With `texts` also `prompt`, `messages` (JSON of what the prompt is
+made of), `chosen`, `rejected` and `completion` (what the template writes behind the prompt, without the special token that ends the turn),
+and `reference` in every kind.
 
 The prompt is rendered with the prompt for an answer, as a model reads it when it generates; the completion is what the whole conversation
 has behind that. Both are encoded by themselves: prompt_ids + chosen_ids are the very tokens that generation would see and give, and both
@@ -51,6 +53,8 @@ class TableOptions(NamedTuple):
     max_tokens: int  # of prompt and completion together
     overlong: Literal["error", "drop", "truncate"] = "truncate"
     system: str | None = None  # of conversations without one
+    texts: bool = False  # beside the tokens
+    cut_answers: bool = True  # of truncate: else what is still too long without its oldest exchanges is dropped
 
 
 class Tables(NamedTuple):
@@ -70,13 +74,26 @@ class _Asked(NamedTuple):
     judgement: Any
     tools: Any
     answered: bool  # what follows the prompt is an answer
+    reference: str | None = None
 
 
-def table_schema(kind: Kind, vocabulary: Vocabulary) -> pa.Schema:
+class _Fitted(NamedTuple):
+    """Prompt and completions that fit."""
+
+    parts: list[np.ndarray]
+    texts: list[Rendered]
+    prompt: list[Message]
+
+
+def table_schema(kind: Kind, vocabulary: Vocabulary, *, texts: bool = False) -> pa.Schema:
     ids = pa.list_(pa.from_numpy_dtype(vocabulary.dtype))
     columns = [pa.field(name, ids, nullable=False) for name in ("prompt_ids", *_COMPLETIONS[kind])]
     if kind in _JUDGEMENT:
         columns.append(pa.field(*_JUDGEMENT[kind], nullable=False))
+    if texts:
+        written = ["prompt", "messages", *(name.removesuffix("_ids") for name in _COMPLETIONS[kind])]
+        written += ["reference"] if kind != "prompts" else []
+        columns += [pa.field(name, pa.large_string(), nullable=False) for name in written]
     return pa.schema([*columns, pa.field("document", pa.string(), nullable=False), pa.field("position", pa.int64(), nullable=False)])
 
 
@@ -98,6 +115,15 @@ def prompt_table(vocabulary: Vocabulary, template: Template, batch: pa.RecordBat
     return _tables(vocabulary, template, batch, options, position, prompts=True)
 
 
+def answered(
+    vocabulary: Vocabulary, template: Template, talks: Sequence[tuple[Sequence[Message], str]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(prompt_ids, completion_ids) of conversations, each with an answer. RenderError where the template refuses one."""
+    asked = [_Asked(0, "rated", list(prompt), [[{"role": "assistant", "content": answer}]], None, None, True) for prompt, answer in talks]
+    made = encode(vocabulary, template, [text for one in asked for text in _rendered(template, one)])
+    return [(made.row(2 * number), made.row(2 * number + 1)) for number in range(len(asked))]
+
+
 def _tables(
     vocabulary: Vocabulary, template: Template, batch: pa.RecordBatch, options: TableOptions, position: int, *, prompts: bool
 ) -> Tables:
@@ -114,8 +140,9 @@ def _tables(
             status[row] = "not_a_conversation" if prompts else "not_a_preference"
             continue
         try:
-            if prompts and found is not None:
-                one = one._replace(judgement=_reference(meta, found))
+            if found is not None and (prompts or options.texts):
+                reference = _reference(meta, found)
+                one = one._replace(judgement=reference) if prompts else one._replace(reference=reference)
             texts += _rendered(template, one)
         except RenderError as error:
             status[row] = error.reason
@@ -128,9 +155,10 @@ def _tables(
     at = 0
     for one in asked:
         parts = [made.row(at + number) for number in range(1 + len(one.sides))]
+        rendered = texts[at : at + len(parts)]
         at += len(parts)
         try:
-            fitted = _fitted(vocabulary, template, one, parts, options, names[one.row], counters)
+            fitted = _fitted(vocabulary, template, one, _Fitted(parts, rendered, one.prompt), options, names[one.row], counters)
         except RenderError as error:
             fitted = error.reason
             said.setdefault(error.reason, (names[one.row], str(error)))
@@ -138,8 +166,9 @@ def _tables(
             status[one.row] = fitted
             continue
         judged = (one.judgement,) if one.kind in _JUDGEMENT else ()
-        rows.setdefault(one.kind, []).append((*fitted, *judged, names[one.row], position + one.row))
-    tables = {kind: _batch(kind, rows[kind], vocabulary) for kind in sorted(rows)}
+        written = _written(one, fitted) if options.texts else ()
+        rows.setdefault(one.kind, []).append((*fitted.parts, *judged, *written, names[one.row], position + one.row))
+    tables = {kind: _batch(kind, rows[kind], vocabulary, options.texts) for kind in sorted(rows)}
     for reason in filter(None, status):
         counters[f"drop.{reason}"] += 1
     return Tables(tables, status, +counters, said)
@@ -197,16 +226,27 @@ def _rendered(template: Template, one: _Asked) -> list[Rendered]:
     return [cut(prompt, 0, border), *(cut(whole, border, max(border, end_of_turn(whole))) for whole in wholes)]
 
 
+def _written(one: _Asked, fitted: _Fitted) -> list[str]:
+    """The texts of a row: what the template wrote, and what of."""
+    answers = []
+    for text in fitted.texts[1:]:
+        ends = text.specials[-1] if text.specials else (0, 0, 0)
+        answers.append(text.text[: ends[0]] if text.text and ends[1] == len(text.text) else text.text)
+    messages = orjson.dumps(fitted.prompt, default=str).decode()
+    return [fitted.texts[0].text, messages, *answers, *([one.reference] if one.reference is not None else [])]
+
+
 def _fitted(
     vocabulary: Vocabulary,
     template: Template,
     one: _Asked,
-    parts: list[np.ndarray],
+    given: _Fitted,
     options: TableOptions,
     name: str,
     counters: Counter[str],
-) -> list[np.ndarray] | str:
+) -> _Fitted | str:
     """Prompt and completions that fit, or why there are none."""
+    parts = given.parts
     if _long(parts, options):
         size = _size(parts)
         if options.overlong == "error":
@@ -216,9 +256,10 @@ def _fitted(
             )
         if options.overlong == "drop":
             return "too_long"
-        parts, left_out = _shortened(vocabulary, template, one, parts, options)
+        given, left_out = _shortened(vocabulary, template, one, given, options)
+        parts = given.parts
         room = options.max_tokens - len(parts[0])
-        if room < (1 if any(len(part) for part in parts[1:]) else 0):
+        if room < (1 if any(len(part) for part in parts[1:]) else 0) or (_long(parts, options) and not options.cut_answers):
             return "too_long"
         longer = sum(len(part) > room for part in parts[1:])
         parts = [parts[0], *(part[:room] for part in parts[1:])]
@@ -230,26 +271,26 @@ def _fitted(
         return "same_answers"
     if one.answered and not all(len(part) for part in parts[1:]):
         return "nothing_to_learn"
-    return parts
+    return given._replace(parts=parts)
 
 
-def _shortened(
-    vocabulary: Vocabulary, template: Template, one: _Asked, parts: list[np.ndarray], options: TableOptions
-) -> tuple[list[np.ndarray], int]:
+def _shortened(vocabulary: Vocabulary, template: Template, one: _Asked, given: _Fitted, options: TableOptions) -> tuple[_Fitted, int]:
     """The same with as few of the oldest exchanges left out as it takes, and how many that are. How many is estimated by their share of the
     characters and raised until the rest fits: a few renderings."""
     system, groups = turns(one.prompt)
+    parts = given.parts
     if len(groups) < 2 or not one.answered:
-        return parts, 0
+        return given, 0
     weights = np.cumsum([sum(len(message["content"]) + 40 for message in group) for group in groups], dtype=np.float64)
     excess = _size(parts) - options.max_tokens
     out = min(1 + int(np.searchsorted(weights * len(parts[0]) / weights[-1], excess)), len(groups) - 1)
     while True:
         fewer = one._replace(prompt=[*system, *(message for group in groups[out:] for message in group)])
-        made = encode(vocabulary, template, _rendered(template, fewer))
+        rendered = _rendered(template, fewer)
+        made = encode(vocabulary, template, rendered)
         parts = [made.row(number) for number in range(1 + len(one.sides))]
         if not _long(parts, options) or out == len(groups) - 1:
-            return parts, out
+            return _Fitted(parts, rendered, fewer.prompt), out
         out = min(out + max(1, (len(groups) - out) // 4), len(groups) - 1)
 
 
@@ -261,8 +302,8 @@ def _long(parts: Sequence[np.ndarray], options: TableOptions) -> bool:
     return _size(parts) > options.max_tokens
 
 
-def _batch(kind: str, rows: list[tuple[Any, ...]], vocabulary: Vocabulary) -> pa.RecordBatch:
-    schema = table_schema(kind, vocabulary)  # type: ignore[arg-type]
+def _batch(kind: str, rows: list[tuple[Any, ...]], vocabulary: Vocabulary, texts: bool) -> pa.RecordBatch:
+    schema = table_schema(kind, vocabulary, texts=texts)  # type: ignore[arg-type]
     columns = [list(column) for column in zip(*rows, strict=True)]
     return pa.record_batch(
         [

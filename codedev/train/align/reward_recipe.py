@@ -46,4 +46,8 @@ class RewardRecipe(Model):
 
 
 class RewardModelRecipe(Model):
-    """How stage reward learns what answers are worth."""
+    """How stage reward learns what answers are worth; of pairs alone."""
+
+    margin: str | None = None  # column that says by how much the chosen answer is better, in units of the reward; null = any amount will do
+    # Weight of (r_chosen + r_rejected)², without which rewards may lie about any number (Eisenstein et al. 2023); 0 = none.
+    center: float = Field(default=0.01, ge=0, le=1e6)

@@ -32,6 +32,7 @@ class Asked(NamedTuple):
     answer: str
     reference: dict[str, Any]  # of the prompt's row: `answer`, and other columns
     document: str
+    messages: str | None = None  # the prompt as a conversation, JSON; None: a user said `prompt`. For reward models, which have templates
 
 
 Score = Callable[[Sequence[Asked]], Sequence[float]]
@@ -49,8 +50,14 @@ class Earned(NamedTuple):
     parts: dict[str, np.ndarray]  # of each source, without its weight
 
 
-def open_source(recipe: RewardRecipe, base: Path) -> Source:
-    """A function or a grader, ready to score; reward models are opened by `reward_model.py`. Paths are relative to `base`."""
+def open_source(recipe: RewardRecipe, base: Path, share: Any = None) -> Source:
+    """A reward model, a function or a grader, ready to score. Paths are relative to `base`. `share`: a policy, not yet spread over
+    processes, on whose base a reward model's adapter may stand (scoring.open_reward_model)."""
+    if recipe.model is not None:
+        from codedev.train.align.scoring import open_reward_model  # torch is needed for nothing else here
+
+        model = open_reward_model(base / recipe.model, name=recipe.model, share=share)
+        return Source(recipe.shown, recipe.weight, model.score, lambda: None)
     if recipe.function is not None:
         file, _, name = recipe.function.rpartition(":")
         function = Function(base / file, name, recipe.seconds)

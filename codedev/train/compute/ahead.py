@@ -15,28 +15,29 @@ import torch
 
 if TYPE_CHECKING:
     from codedev.train.compute.parallel import World
-    from codedev.train.data import Rows, Shards
-    from codedev.train.loop import Plan
+    from codedev.train.loop import Data, Plan
 
 
 class Step(NamedTuple):
     """This process's share of a step."""
 
-    micro: list[Rows]
+    micro: list[Any]  # as the data reads them
     counts: np.ndarray  # float64: supervised tokens, tokens, Σ length² of the segments
 
 
-def steps_ahead(shards: Shards, plan: Plan, place: World, first: int) -> Iterator[tuple[int, Step]]:
+def steps_ahead(shards: Data, plan: Plan, place: World, first: int) -> Iterator[tuple[int, Step]]:
     """The steps from `first` on to the plan's end, with their numbers. At most two are in memory."""
     share = plan.rows // place.size
     pinned = place.device.type == "cuda"
+    arranged = getattr(shards, "arranged", lambda numbers: numbers)  # so that what is computed together is of like length
 
     def read(step: int) -> Step:
-        numbers = plan.numbers(step, shards)[place.rank * share : (place.rank + 1) * share]
+        numbers = arranged(plan.numbers(step, shards)[place.rank * share : (place.rank + 1) * share])
         micro = [shards.read(numbers[at : at + plan.micro_rows]) for at in range(0, share, plan.micro_rows)]
         counts = np.sum([_counts(rows) for rows in micro], axis=0)
         if pinned:
-            micro = [rows._replace(input_ids=_pinned(rows.input_ids), positions=_pinned(rows.positions)) for rows in micro]
+            sent = [name for name in ("input_ids", "positions") if hasattr(micro[0], name)]
+            micro = [rows._replace(**{name: _pinned(getattr(rows, name)) for name in sent}) for rows in micro]
         return Step(micro, counts)
 
     with ThreadPoolExecutor(1, "rows") as thread:
@@ -53,6 +54,9 @@ def _pinned(array: np.ndarray) -> np.ndarray:
     return np.asarray(pinned)
 
 
-def _counts(rows: Rows) -> np.ndarray:
+def _counts(rows: Any) -> np.ndarray:
+    if hasattr(rows, "counts"):
+        own: np.ndarray = rows.counts()
+        return own
     # A segment of n tokens has Σ (2 * position + 1) = n².
     return np.array([rows.targets.sum(), rows.real.sum(), (2 * rows.positions[rows.real] + 1).sum()], np.float64)

@@ -43,7 +43,8 @@ class Call:
     dtype: torch.dtype
 
     def __call__(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return self._run(input_ids, positions).reshape(*input_ids.shape, -1)
+        logits: torch.Tensor = self._run(input_ids, positions)
+        return logits.reshape(*input_ids.shape, -1)
 
     def nats(
         self, input_ids: torch.Tensor, positions: torch.Tensor, where: torch.Tensor, labels: torch.Tensor, *, each: bool = False
@@ -54,7 +55,14 @@ class Call:
         """
         if not self.inner.checked:
             self.check(input_ids[:1, :16], positions[:1, :16])
-        return self._run(input_ids, positions, sent(where, self.device), sent(labels, self.device), each)
+        found: torch.Tensor = self._run(input_ids, positions, sent(where, self.device), sent(labels, self.device), each)
+        return found
+
+    def ask(self, input_ids: torch.Tensor, positions: torch.Tensor, where: torch.Tensor, labels: torch.Tensor, *asked: Any) -> Any:
+        """What a module that is more than a WithLoss gives of labels (n,) at flat positions `where` (n,), when it is asked so."""
+        if not self.inner.checked:
+            self.check(input_ids[:1, :16], positions[:1, :16])
+        return self._run(input_ids, positions, sent(where, self.device), sent(labels, self.device), False, *asked)
 
     @property
     def inner(self) -> WithLoss:
@@ -86,7 +94,7 @@ class Call:
         stance: Any = torch.compiler.set_stance
         return stance("force_eager") if compiled(self.module) else nullcontext()
 
-    def _run(self, input_ids: torch.Tensor, positions: torch.Tensor, *asked: Any) -> torch.Tensor:
+    def _run(self, input_ids: torch.Tensor, positions: torch.Tensor, *asked: Any) -> Any:
         inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": positions}
         if self.attn in _FLAT:
             inputs = segments.laid_out(input_ids, positions, self.device, self.attn == FLEX)
@@ -95,8 +103,7 @@ class Call:
             for name in ("cu_seq_lens_q", "cu_seq_lens_k"):  # their number is another in every batch
                 torch._dynamo.maybe_mark_dynamic(inputs[name], 0)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            found: torch.Tensor = self.module(inputs, *asked)
-        return found
+            return self.module(inputs, *asked)
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -66,7 +66,7 @@ class WithLoss(nn.Module):
             logits = self.model(**inputs, use_cache=False).logits
             picked = logits.flatten(0, -2).index_select(0, where).float()
             return functional.cross_entropy(picked, labels, reduction="none" if each else "sum")
-        with _headless(*self.ends[:2]):
+        with headless(*self.ends[:2]):
             hidden = self.model(**inputs, use_cache=False).logits
         _, head, after = self.ends
         picked = hidden.flatten(0, -2).index_select(0, where)
@@ -207,7 +207,7 @@ def _ends(model: nn.Module) -> tuple[Any, Any, After] | None:
 
 
 @contextmanager
-def _headless(owner: Any, head: Any) -> Iterator[None]:
+def headless(owner: Any, head: Any) -> Iterator[None]:
     """Inside, `owner` gives what goes into `head` as its logits, however it is called (peft calls `forward` itself)."""
     taken: list[torch.Tensor] = []
     before = {module: module.__dict__.get("forward") for module in (owner, head)}

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,14 @@ class World:
         if self.size > 1:
             dist.all_reduce(value)
         return float(value)
+
+    def totals(self, values: torch.Tensor) -> list[float]:
+        """The same of each number of a vector."""
+        values = values.detach().double()
+        if self.size > 1:
+            dist.all_reduce(values)
+        found: list[float] = values.tolist()
+        return found
 
     def from_first(self, value: int) -> int:
         """The first process's `value`."""
@@ -94,9 +103,9 @@ def choose(parallel: str, model: nn.Module, place: World) -> str:
 
 
 def distribute(model: nn.Module, how: str, place: World, dtype: torch.dtype) -> nn.Module:
-    """`model` spread over the processes, as what gives logits and losses (loss.WithLoss): inside a wrapper for ddp, with sharded
-    parameters for fsdp."""
-    called = WithLoss(model)
+    """`model` spread over the processes, as what gives logits and losses (loss.WithLoss) unless it is called as it is, which
+    `keep_gradients` tells: inside a wrapper for ddp, with sharded parameters for fsdp."""
+    called: Any = model if hasattr(model, "keep_gradients") else WithLoss(model)
     if how == "fsdp":
         mesh = init_device_mesh(place.device.type, (place.size,))
         half = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype != torch.float32 else MixedPrecisionPolicy()
@@ -104,12 +113,12 @@ def distribute(model: nn.Module, how: str, place: World, dtype: torch.dtype) -> 
         for layer in layers(model):
             fully_shard(layer, mesh=mesh, mp_policy=half)
         fully_shard(called, mesh=mesh, mp_policy=half)
-        return called
+        return called  # type: ignore[no-any-return]
     called = called.to(place.device)
     if how == "ddp":
         ids = [place.device.index] if place.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(called, device_ids=ids, gradient_as_bucket_view=True)
-    return called
+    return called  # type: ignore[no-any-return]
 
 
 def _room_for_gradients(model: nn.Module, device: torch.device) -> bool:
@@ -134,7 +143,7 @@ def gradients_later(model: nn.Module) -> Iterator[None]:
     if isinstance(model, nn.parallel.DistributedDataParallel):
         with model.no_sync():
             yield
-    elif isinstance(model, FSDPModule) and isinstance(model, WithLoss) and model.keep_gradients:
+    elif isinstance(model, FSDPModule) and getattr(model, "keep_gradients", False):
         model.set_requires_gradient_sync(False)
         try:
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -21,7 +22,32 @@ _NAMED = 20  # columns that the readers tell
 _NO_COLUMN = "\0"  # asked for as the text, it makes the readers tell which columns there are
 
 
-def settled(table: TableRecipe, config: Config, extents: list[Extent], base: Path) -> Config:
+class Wanted(NamedTuple):
+    """What a stage learns from."""
+
+    kinds: frozenset[str]  # of documents, whose layout is left to their columns
+    layouts: tuple[str, ...]  # tried in turn where the columns give no such documents
+    refused: dict[str, str]  # kind of document -> why it is none of them; {file} and {columns}
+    unknown: str  # what the columns ought to hold
+    mapped: str  # how they are named in data.tables: {file}
+    parts: tuple[str, ...]  # that are known by themselves
+    trusting: bool = True  # columns that speak for a layout are believed, though its first rows may be bad by themselves
+
+
+CONVERSATIONS = Wanted(
+    frozenset({"instruction"}),
+    ("instruction", "messages"),
+    {
+        "preference": "{file}: its rows are judged answers ({columns}), which stage sft would learn whatever the verdict. Choose the good "
+        "ones first, or set layout of this table to instruction or messages to learn them all"
+    },
+    "what is asked and answered",
+    "{{paths: [{file}], columns: {{prompt: COLUMN, answer: COLUMN}}}}, or columns: {{messages: COLUMN}}",
+    ("prompt", "input", "answer", "messages"),
+)
+
+
+def settled(table: TableRecipe, config: Config, extents: list[Extent], base: Path, wanted: Wanted = CONVERSATIONS) -> Config:
     """`config` with the layout that the table's rows have, where the recipe leaves it to them and a column `text` hides it. InputError for
     a file whose columns hold no conversations; rows that are bad by themselves are left to the build, which counts them."""
     layouts = set()
@@ -30,15 +56,14 @@ def settled(table: TableRecipe, config: Config, extents: list[Extent], base: Pat
         first = list(itertools.islice(tables_source.read(extent, config, base), _ROWS))
         if table.layout != "auto" or not first or all(_is_bad(thing) for thing in first):
             continue
-        if any(isinstance(thing, Document) and thing.kind == "preference" for thing in first):
-            raise InputError(
-                f"{extent.file}: its rows are judged answers ({_columns(extent, config, base)}), which stage sft would learn whatever the "
-                "verdict. Choose the good ones first, or set layout of this table to instruction or messages to learn them all"
-            )
-        if any(isinstance(thing, Document) and thing.kind == "instruction" for thing in first) or not all(map(_is_text, first)):
+        kinds = {str(thing.kind) for thing in first if isinstance(thing, Document)}
+        for kind, why in wanted.refused.items():
+            if kind in kinds:
+                raise InputError(why.format(file=extent.file, columns=_columns(extent, config, base)))
+        if kinds & wanted.kinds or (wanted.trusting and not all(map(_is_text, first))):
             layouts.add("auto")
             continue
-        layouts.add(_hidden(extent, config, base))
+        layouts.add(_hidden(extent, config, base, wanted))
     if not layouts <= {"auto"}:
         if len(layouts) > 1:
             raise InputError(
@@ -48,9 +73,9 @@ def settled(table: TableRecipe, config: Config, extents: list[Extent], base: Pat
     return config
 
 
-def _hidden(extent: Extent, config: Config, base: Path) -> str:
+def _hidden(extent: Extent, config: Config, base: Path, wanted: Wanted) -> str:
     """The layout of a table that is told as text because of a column of that name."""
-    for layout in ("instruction", "messages"):
+    for layout in wanted.layouts:
         asked = config.model_copy(update={"layout": layout})
         things = itertools.islice(tables_source.read(extent, asked, base), _ROWS)
         if any(isinstance(thing, Document) for thing in things):
@@ -62,11 +87,10 @@ def _hidden(extent: Extent, config: Config, base: Path) -> str:
         for part, name in config.columns.items()
         if name not in listed and len(listed) < _NAMED
     ]
-    known = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in ("prompt", "input", "answer", "messages"))
+    known = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in wanted.parts)
     raise InputError(
-        f"{extent.file}: {''.join(wrong[:1])}its columns ({names or 'none'}) are not known as what is asked and answered. "
-        f"Map them in data.tables: {{paths: [{extent.file}], columns: {{prompt: COLUMN, answer: COLUMN}}}}, or columns: "
-        f"{{messages: COLUMN}}. Known by themselves are {known}"
+        f"{extent.file}: {''.join(wrong[:1])}its columns ({names or 'none'}) are not known as {wanted.unknown}. "
+        f"Map them in data.tables: {wanted.mapped.format(file=extent.file)}. Known by themselves are {known}"
     )
 
 

@@ -26,7 +26,8 @@ class TableRecipe(Model):
     query: str | None = None  # a SELECT
     key: str | None = None  # column by whose ranges it is split
     columns: dict[str, str] = Field(default={})  # prompt, input, answer, history, system, messages, tools or id -> its column
-    layout: Literal["auto", "instruction", "messages", "sharegpt"] = "auto"  # auto = told by its columns
+    # auto = told by its columns; instruction, messages and sharegpt for stage sft, the others for feedback and prompts
+    layout: Literal["auto", "instruction", "messages", "sharegpt", "preference", "hh", "kto", "reward", "prompts"] = "auto"
     delimiter: str | None = None  # of CSV; null = told by the header
     encoding: str | None = None  # of CSV; null = detected
     epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0  # how often each row is learned in one of the run's; 2.5: half of them thrice

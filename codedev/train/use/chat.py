@@ -83,8 +83,11 @@ class Talk:
     """A conversation as it goes on: what a person types, commands and all, to what is shown."""
 
     HELP = (
-        "/reset forgets the conversation; /system TEXT changes the system prompt and does so too; /save FILE writes the conversation as a "
-        'line of JSON; /exit ends. A line that ends with \\ goes on in the next one, and so does what stands between lines of """.'
+        "/reset         forgets the conversation\n"
+        "/system TEXT   changes the system prompt, and forgets the conversation\n"
+        "/save FILE     adds the conversation to FILE, as a line of JSON\n"
+        "/exit          ends, as Ctrl-D does; Ctrl-C cuts an answer short\n"
+        'A line that ends with \\ goes on in the next one, and so does what stands between\nlines of """.'
     )
 
     def __init__(self, chat: Chat, sampling: Sampling, system: str | None = None) -> None:
@@ -115,6 +118,10 @@ class Talk:
             return self._command(line)
         self._lines.append(line)
         return self._said(on_text)
+
+    def forget_line(self) -> None:
+        """What was typed of a turn of several lines is gone."""
+        self._lines, self._quoted = [], False
 
     def say(self, text: str, on_text: OnText | None = None) -> Written:
         """Take a turn and answer it. On an error the conversation stays as it was."""
@@ -161,12 +168,16 @@ class Talk:
             self._begin(rest)
             return "the conversation begins anew" + (" with this system prompt" if rest else " without a system prompt")
         if name == "save" and rest:
+            if not any(one["role"] == "assistant" for one in self.messages):
+                return "not saved: nothing was said yet"
             try:
                 self.save(Path(rest).expanduser())
             except (CodedevError, OSError) as error:
                 return f"not saved: {error}"
             return f"saved in {rest}"
-        return self.HELP
+        if name == "save":
+            return "/save needs the name of a file"
+        return self.HELP if name == "help" else f"there is no /{name}\n{self.HELP}"
 
 
 def _check_jsonl(text: str) -> None:

@@ -34,7 +34,7 @@ def leave(recipe: TrainRecipe, shards: Shards, model_dir: Path) -> None:
     except InputError:  # at the end of a run it is too late to say so
         return
     if ends := ends_of_turns(shards, vocabulary):
-        _leave_ends(model_dir, ends)
+        leave_ends(model_dir, ends)
 
 
 def ends_of_turns(shards: Shards, vocabulary: Vocabulary) -> list[int]:
@@ -65,7 +65,8 @@ def _template(recipe: TrainRecipe, shards: Shards) -> str | None:
     return file.read_text(encoding="utf-8") if file.suffix in (".jinja", ".jinja2", ".j2") and file.is_file() else None
 
 
-def _leave_ends(model_dir: Path, ends: list[int]) -> None:
+def leave_ends(model_dir: Path, ends: list[int]) -> None:
+    """Add them to what ends a text in generation_config.json."""
     file = model_dir / "generation_config.json"
     config = read_json(file) if file.is_file() else {}
     known = config.get("eos_token_id")

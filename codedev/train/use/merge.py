@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,8 @@ RECORD = "merge.json"
 def merge(run: Path, how: How = "dequant", out: Path | None = None, rows: int = 16) -> dict[str, Any]:
     """Write the model that the run at `run` has tuned to `out` (default: RUN/merged), and read it back to compare.
 
-    The losses are those of up to `rows` of the run's held-out rows, or of its training rows where it has none.
+    The losses are those of up to `rows` of the run's held-out rows, or of its training rows where it has none; of a reward model those of
+    as many examples.
     Returns out, how, live_loss, merged_loss, difference, tolerance (nats a token), rows, bytes (of the weights written).
     Raises RecipeError when the tuning has nothing to merge, InputError when something is missing, RunError when the losses differ.
     """
@@ -53,13 +55,13 @@ def merge(run: Path, how: How = "dequant", out: Path | None = None, rows: int = 
     if out.exists() and not (out / RECORD).is_file():
         raise InputError(f"{out}: is there and no merged model. Choose another folder")
     tune.need(recipe.tune)
-    shards = open_shards((Path(recipe.data.heldout),) if recipe.data.heldout else tuple(map(Path, recipe.data.dirs)))
-    sample = np.linspace(0, shards.rows - 1, min(rows, shards.rows)).astype(np.int64)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    measure, sample = _measured(recipe, rows, device)
+    head = models.SCORE if recipe.stage == "reward" else models.LM
     adapter, base = run / "model", Path(recipe.model.path or "")
-    live = tune.open_adapter(adapter, "sdpa", base, device)
-    before = loss_of(live, shards, sample, device)
-    merged = None if how == "adapter" else _merged(live, adapter, base, torch.bfloat16 if how == "bf16" else torch.float32)
+    live = tune.open_adapter(adapter, "sdpa", base, device, head)
+    before = measure(live)
+    merged = None if how == "adapter" else _merged(live, adapter, base, torch.bfloat16 if how == "bf16" else torch.float32, head)
     del live
     place = World(0, 1, device)
     result: dict[str, Any] = {"out": str(out), "how": how}
@@ -69,22 +71,37 @@ def merge(run: Path, how: How = "dequant", out: Path | None = None, rows: int = 
             if merged is None or file.name not in (tune.CONFIG, tune.WEIGHTS, tune.FOUR_BIT, GENERATION, extend.RECORD):
                 shutil.copyfile(file, target / file.name)
         if merged is not None:
-            # What ends a turn was learned with the adapter, and stands beside it.
-            merged.generation_config.eos_token_id = ends_of(merged, adapter) or None
+            if head is models.LM:  # what ends a turn was learned with the adapter, and stands beside it
+                merged.generation_config.eos_token_id = ends_of(merged, adapter) or None
             models.save(merged, checkpoint.whole_weights(merged, place), target)
-            after = loss_of(models.load(target, "sdpa"), shards, sample, device)
+            if head is models.SCORE:
+                from codedev.train.align.reward_model import complete
+
+                complete(recipe, target)
+            after = measure(models.load(target, "sdpa", head=head))
         else:
-            after = loss_of(tune.open_adapter(target, "sdpa", base, device), shards, sample, device)
+            after = measure(tune.open_adapter(target, "sdpa", base, device, head))
         result.update({"live_loss": before, "merged_loss": after, "difference": abs(after - before), "tolerance": TOLERANCE[how]})
         if not result["difference"] <= TOLERANCE[how]:
             shutil.rmtree(target)
             advice = "Use dequant" if how == "bf16" else "Look whether the model it was trained on has changed"
             raise RunError(f"merge: the loss was {before:.6f} and is {after:.6f} with {how}, more than {TOLERANCE[how]:g} apart. {advice}")
-        result.update({"rows": len(sample), "bytes": sum(file.stat().st_size for file in target.glob("*.safetensors"))})
+        result.update({"rows": sample, "bytes": sum(file.stat().st_size for file in target.glob("*.safetensors"))})
         write_json(target / RECORD, {name: value for name, value in result.items() if name != "out"})
 
     checkpoint.replace_directory(out, write, place)
     return result
+
+
+def _measured(recipe: TrainRecipe, rows: int, device: torch.device) -> tuple[Callable[[Any], float], int]:
+    """(model -> its loss on some rows, how many those are)."""
+    if recipe.stage == "reward":
+        from codedev.train.align.reward_model import loss_on_some
+
+        return loss_on_some(recipe, rows, device)
+    shards = open_shards((Path(recipe.data.heldout),) if recipe.data.heldout else tuple(map(Path, recipe.data.dirs)))
+    sample = np.linspace(0, shards.rows - 1, min(rows, shards.rows)).astype(np.int64)
+    return lambda model: loss_of(model, shards, sample, device), len(sample)
 
 
 def loss_of(model: Any, shards: Shards, numbers: np.ndarray, device: torch.device) -> float:
@@ -102,9 +119,9 @@ def loss_of(model: Any, shards: Shards, numbers: np.ndarray, device: torch.devic
     return total / count
 
 
-def _merged(live: Any, adapter: Path, base: Path, dtype: torch.dtype) -> Any:
+def _merged(live: Any, adapter: Path, base: Path, dtype: torch.dtype, head: models.Head) -> Any:
     """A plain transformers model: `base` with the numbers that the 4-bit weights of `live` stand for, and the adapter added."""
-    plain = models.load(base, "sdpa")
+    plain = models.load(base, "sdpa", head=head)
     for name, layer in tune.quantised(live.get_base_model()):
         functional: Any = importlib.import_module("bitsandbytes.functional")
         weight = functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()

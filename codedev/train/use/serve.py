@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ def serve(path: Path, host: str, port: int, on_ready: Callable[[str, bool], None
     """Serve the model, adapter or run at `path` until interrupted; with `background` return transformers' Serve, which has kill_server().
 
     `on_ready` gets the model's name in requests, and whether it has a chat template, before the port is opened.
-    Raises MissingExtraError, InputError.
+    Raises MissingExtraError, InputError, RunError when the port cannot be had, before the model is read.
     """
     for package in NEEDS:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve")
+    _check_port(host, port)
     opened = open_model(path)
     model = opened.model
     if tune.is_adapter(model) and not opened.learned and not any(tune.quantised(model)):
@@ -40,10 +42,13 @@ def serve(path: Path, host: str, port: int, on_ready: Callable[[str, bool], None
             model = model.merge_and_unload()
     _defaults(model.generation_config, opened.ends)
     tokenizer, name = _tokenizer(opened.directory), _name(path)
+    talks = tokenizer.chat_template is not None
+    tokenizer.apply_chat_template = _refusing(tokenizer.apply_chat_template, name, talks=talks)
     if on_ready is not None:
-        on_ready(name, tokenizer.chat_template is not None)
+        on_ready(name, talks)
     try:
         manager: Any = importlib.import_module("transformers.cli.serving.model_manager")
+        app: Any = importlib.import_module("transformers.cli.serving.server")
         server: Any = importlib.import_module("transformers.cli.serve")
     except ImportError as error:
         raise RunError(
@@ -67,12 +72,50 @@ def serve(path: Path, host: str, port: int, on_ready: Callable[[str, bool], None
         def get_gen_models(*more: Any, **options: Any) -> list[dict[str, Any]]:
             return [{"id": name, "object": "model", "owned_by": "codedev", "created": 0}]
 
-    theirs = manager.ModelManager
-    manager.ModelManager = Here
+    theirs, plain = manager.ModelManager, app.build_server
+    manager.ModelManager, app.build_server = Here, lambda *given, **named: _telling(plain(*given, **named))
     try:
         return server.Serve(force_model=name, host=host, port=port, device=str(opened.device), non_blocking=background)
     finally:
-        manager.ModelManager = theirs
+        manager.ModelManager, app.build_server = theirs, plain
+
+
+def _check_port(host: str, port: int) -> None:
+    """RunError where nothing can listen there: the server would say so only once the model is read, and end as if all were well."""
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise RunError(f"serve: cannot listen on {host}, port {port}: {error.strerror}. Choose another --port or --host") from None
+
+
+def _refusing(render: Callable[..., Any], name: str, *, talks: bool) -> Callable[..., Any]:
+    """apply_chat_template whose refusal is an answer of status 400 that says why: the server makes a traceback and a bare 500 of it."""
+    from fastapi import HTTPException
+
+    def rendered(*given: Any, **named: Any) -> Any:
+        if not talks:
+            raise HTTPException(400, f"'{name}' has no chat template, it was not tuned to talk. Use /v1/completions")
+        try:
+            return render(*given, **named)
+        except Exception as error:  # whatever a template raises
+            raise HTTPException(400, f"the chat template refuses the conversation: {' '.join(str(error).split())[:300]}") from None
+
+    return rendered
+
+
+def _telling(app: Any) -> Any:
+    """The server with its refusals in the form that OpenAI's clients show: {"error": {"message": …}}."""
+    from fastapi import HTTPException
+    from fastapi.responses import JSONResponse
+
+    async def told(_request: Any, error: Any) -> JSONResponse:
+        return JSONResponse({"error": {"message": str(error.detail), "type": "invalid_request_error"}}, error.status_code)
+
+    app.add_exception_handler(HTTPException, told)
+    return app
 
 
 def _defaults(config: Any, ends: frozenset[int]) -> None:

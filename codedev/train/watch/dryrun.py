@@ -24,7 +24,7 @@ from codedev.train.data import Rows, Shards, open_shards
 from codedev.train.instructions.spans import supervised
 from codedev.train.instructions.tables import prepare
 from codedev.train.instructions.turns import check_turns
-from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
+from codedev.train.recipe import ALIGN, TrainRecipe, absolute, run_steps, step_rows
 from codedev.train.schedule import lr_at
 from codedev.train.watch import memory
 
@@ -39,6 +39,14 @@ def examine(recipe: TrainRecipe, base: Path, progress: Progress) -> dict[str, An
     Raises RecipeError or InputError where there is nothing to look at: no shards, an impossible recipe.
     """
     recipe = absolute(recipe, base)
+    if recipe.stage == "reward":
+        from codedev.train.align.reward_look import examine_reward
+
+        return examine_reward(recipe, progress)
+    if recipe.stage in ALIGN:
+        from codedev.train.align.preference_look import examine as examine_preference
+
+        return examine_preference(recipe, progress)
     prepared = prepare(recipe, progress) if recipe.data.tables else None
     shards = open_shards(tuple(map(Path, recipe.data.dirs)), recipe.data.weights)
     rows = step_rows(recipe, shards.seq_len)
@@ -53,15 +61,17 @@ def examine(recipe: TrainRecipe, base: Path, progress: Progress) -> dict[str, An
         faults.append(f"{bad}. Stage sft needs both: make the shards with codedev tokenize --mode sft")
     elif data["rows_unsupervised"]:
         warnings.append(f"{data['rows_unsupervised']:,} rows have no supervised token: nothing is learned from them")
-    takes = _memory(recipe, shards, device, first, faults, warnings)
+    dtype = pretrain.dtype_of(recipe, device)
+    found = memory.estimate(recipe, shards, device, dtype, pretrain.attn_of(recipe, device, dtype), first)
+    takes = room(recipe, shards, device, found, faults, warnings)
     told: dict[str, Any] = {
-        "plan": _plan(recipe, shards, plan),
+        "plan": plan_of(recipe, shards, plan),
         "prepared": prepared,
         "data": data,
         "memory": takes,
-        "disk": _disk(recipe, takes, warnings),
+        "disk": disk_of(recipe, takes, warnings),
         "batch": _batch(shards, plan),
-        "schedule": _schedule(recipe, plan.steps),
+        "schedule": schedule_of(recipe, plan.steps),
         "isolation": _isolation(recipe, shards, takes, faults),
     }
     if recipe.stage == "sft":
@@ -72,7 +82,7 @@ def examine(recipe: TrainRecipe, base: Path, progress: Progress) -> dict[str, An
     return {**told, "faults": faults, "warnings": warnings}
 
 
-def _plan(recipe: TrainRecipe, shards: Shards, plan: loop.Plan) -> dict[str, Any]:
+def plan_of(recipe: TrainRecipe, shards: loop.Data, plan: loop.Plan) -> dict[str, Any]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     return {
         "stage": recipe.stage,
@@ -133,11 +143,10 @@ def _data(shards: Shards) -> dict[str, Any]:
     }
 
 
-def _memory(
-    recipe: TrainRecipe, shards: Shards, device: torch.device, first: Rows, faults: list[str], warnings: list[str]
+def room(
+    recipe: TrainRecipe, shards: Any, device: torch.device, found: memory.Estimate, faults: list[str], warnings: list[str]
 ) -> dict[str, Any]:
-    dtype = pretrain.dtype_of(recipe, device)
-    found = memory.estimate(recipe, shards, device, dtype, pretrain.attn_of(recipe, device, dtype), first)
+    """What the run takes and the machine has; faults and warnings are added."""
     total, free = memory.machine(device)
     needs = found.peak + (memory.LIBRARIES if device.type == "cpu" else 0)
     if needs > total:
@@ -154,7 +163,7 @@ def _memory(
     return {**found._asdict(), "device": device.type, "total": total, "free": free, "libraries": memory.LIBRARIES, "fsdp": split}
 
 
-def _disk(recipe: TrainRecipe, takes: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+def disk_of(recipe: TrainRecipe, takes: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
     """A new checkpoint is written before an old one is removed."""
     place = Path(recipe.run.dir)
     while not place.is_dir():
@@ -203,7 +212,7 @@ def _text(ids: list[int], vocabulary: Vocabulary | None) -> str:
     return decode(vocabulary, ids) if vocabulary is not None else " ".join(map(str, ids))
 
 
-def _schedule(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
+def schedule_of(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
     at = sorted({round(step) for step in np.linspace(0, steps - 1, min(SKETCH, steps))})
     rates = [lr_at(recipe.optim, step, steps) for step in at]
     return {"steps": [step + 1 for step in at], "lr": rates, "highest": max(rates), "last": rates[-1], "schedule": recipe.optim.schedule}

@@ -18,13 +18,16 @@ from codedev._errors import InputError, RecipeError
 from codedev.train.data import Shards, open_shards
 from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
 
+JUDGED = ("reward",)  # stages whose rows are judged examples
+PREFERENCE = ("dpo", "kto", "grpo", "rloo")  # those of TRL's losses; of the first alone an example has one by itself
+
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(input_ids, positions), both (B, S) -> (B, S) nats of every token, as of codedev.eval.perplexity."""
 
 
 class _Run(NamedTuple):
     recipe: TrainRecipe
-    shards: Shards
+    shards: Any  # or what stands for them: loop.Data
     numbers: np.ndarray  # int64, the rows of the step
 
 
@@ -48,8 +51,13 @@ def explain(run_dir: Path, step: int) -> dict[str, Any]:
     run_dir, step, loss_recorded (in metrics.jsonl; None where it is not), loss (the same from these losses), weights (which), weights_step
     (finished steps that they have learned; None = no weights, so no losses), exact (they are those the step began with), why (of no
     losses), documents: as of `documents_of_step` with tokens, supervised (of those, trained on) and loss (mean nats of these; None = none,
-    or with `no_number` one that is no number).
+    or with `no_number` one that is no number). Of stage ppo what rollouts.explain returns. Of stage reward they are examples, with chosen,
+    rejected and margin, or reward and wanted.
     """
+    if _recipe_of(run_dir).stage == "ppo":
+        from codedev.train.align import rollouts
+
+        return rollouts.explain(run_dir, step)
     found = _run(run_dir, step)
     row = _recorded(run_dir, step)
     told: dict[str, Any] = {
@@ -60,13 +68,28 @@ def explain(run_dir: Path, step: int) -> dict[str, Any]:
     }
     saved = _saved(run_dir)
     before = [number for number in saved if number < step]
-    if before or step == 1:
+    if found.recipe.stage in PREFERENCE[1:]:
+        from codedev.train.align.preference_look import step_documents
+
+        documents = step_documents(found.recipe, None, found.numbers)
+        told |= {"loss": None, "weights": None, "weights_step": None, "exact": False}
+        told["why"] = f"examples of stage {found.recipe.stage} have none by themselves"
+    elif before or step == 1:
         from codedev.train.pretrain import opened
 
         weights_step = before[-1] if before else 0
         path = run_dir / "checkpoints" / f"step-{weights_step:08d}" if before else None
-        score = opened(found.recipe, found.shards, path)
-        documents = segment_losses(score, found.shards, found.numbers, found.recipe.batch.micro_rows)
+        if found.recipe.stage in JUDGED:
+            from codedev.train.align.reward_model import step_documents
+
+            documents = step_documents(found.recipe, path, found.numbers)
+        elif found.recipe.stage in PREFERENCE:
+            from codedev.train.align.preference_look import step_documents
+
+            documents = step_documents(found.recipe, path, found.numbers)
+        else:
+            score = opened(found.recipe, found.shards, path)
+            documents = segment_losses(score, found.shards, found.numbers, found.recipe.batch.micro_rows)
         supervised = sum(one["supervised"] for one in documents)
         loss = sum(one["loss"] * one["supervised"] for one in documents if one["supervised"]) / max(supervised, 1)
         told |= {"loss": loss, "weights": str(path) if path else "the model that the run began with", "weights_step": weights_step}
@@ -105,13 +128,27 @@ def segment_losses(score: Score, shards: Shards, numbers: np.ndarray, group: int
     return found
 
 
-def _run(run_dir: Path, step: int) -> _Run:
+def _recipe_of(run_dir: Path) -> TrainRecipe:
     if not (run_dir / "recipe.yaml").is_file():
         raise InputError(f"{run_dir}: holds no run: there is no recipe.yaml. Give the directory that run.dir names")
-    recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
+    return absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
+
+
+def _run(run_dir: Path, step: int) -> _Run:
+    recipe = _recipe_of(run_dir)
     if step < 1:
         raise RecipeError(f"there is no step {step}: steps count from 1")
-    shards = open_shards(tuple(map(Path, recipe.data.dirs)), recipe.data.weights)
+    shards: Any
+    if recipe.stage in JUDGED:
+        from codedev.train.align.reward_model import opened
+
+        shards = opened(recipe)[1]
+    elif recipe.stage in PREFERENCE:
+        from codedev.train.align.preference_look import explained
+
+        shards = explained(run_dir, recipe)
+    else:
+        shards = open_shards(tuple(map(Path, recipe.data.dirs)), recipe.data.weights)
     rows = step_rows(recipe, shards.seq_len)
     steps = run_steps(recipe, shards.rows, rows)
     if step > steps:

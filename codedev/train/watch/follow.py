@@ -29,7 +29,14 @@ from codedev.train.watch.curves import Curve, Spikes
 from codedev.train.watch.loggers import Logger, open_loggers
 from codedev.train.watch.signals import StoppedError
 
-CURVES = ("loss", "bits_per_byte", "lr", "grad_norm", "tokens_per_second", "mfu", "supervised", "padded")
+CURVES: tuple[str, ...] = (
+    *("loss", "bits_per_byte", "heldout_answer_loss", "lr", "grad_norm", "tokens_per_second", "mfu", "supervised", "padded"),
+    *("accuracy", "margin"),  # of stage reward, with what is measured on held-out examples
+    *(f"heldout_{name}" for name in ("accuracy", "margin", "ece", "brier", "r2", "spearman", "mse")),
+    *("reward", "heldout_reward", "kl", "entropy", "answer_tokens", "unended", "repetition", "kl_coef"),  # of stages that sample answers
+    *("policy_loss", "value_loss", "explained_variance", "clip_share", "mismatch"),
+    *("reward_margin", "reward_accuracy", "heldout_reward_margin", "heldout_reward_accuracy", "heldout_loss"),  # of dpo and kto
+)
 _FIRST = 12  # documents of a spike that are named
 _SKIPPED = 50  # skipped steps that the page names, the last ones
 
@@ -112,6 +119,7 @@ class Follow:
         self._skips = 0  # all of them
         self._row: dict[str, Any] = {}  # the last one of a step
         self._first_bits: float | None = None
+        self._alarm: str | None = None  # of the last measurement
         self._began, self._began_at = time.monotonic(), max((row["step"] for row in rows), default=0)
         self._written = -float("inf")
         for row in rows:
@@ -158,6 +166,7 @@ class Follow:
             "steps": self._steps,
             "row": self._row,
             "first_bits": self._first_bits,
+            "alarm": self._alarm,
             "seconds": time.monotonic() - self._began if self._row.get("step", 0) > self._began_at or status != "finished" else None,
             "left": self.left() if status == "running" else None,
             "refresh": self._every if status == "running" else None,
@@ -183,5 +192,7 @@ class Follow:
             self._skips += 1
         if "tokens_seen" in row:
             self._row = row
+        if "heldout_loss" in row or "alarm" in row:
+            self._alarm = row.get("alarm")
         if "bits_per_byte" in row and self._first_bits is None:
             self._first_bits = row["bits_per_byte"]

@@ -45,7 +45,11 @@ class _TensorBoard:
 
     def log(self, row: dict[str, Any]) -> None:
         for name, value in numbers(row).items():
-            self._writer.add_scalar(f"heldout/{name}" if name in ("bits_per_byte", "heldout_loss") else f"train/{name}", value, row["step"])
+            self._writer.add_scalar(
+                f"heldout/{name}" if name in ("bits_per_byte", "heldout_loss", "heldout_answer_loss") else f"train/{name}",
+                value,
+                row["step"],
+            )
 
     def close(self) -> None:
         self._writer.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from codedev.train import model as models
 from codedev.train.compute import attention, optim, parallel
 from codedev.train.compute.loss import WithLoss, chunk_of
 from codedev.train.compute.recompute import recompute_layers
-from codedev.train.data import Rows, Shards
+from codedev.train.data import Rows
 from codedev.train.recipe import TrainRecipe
 
 FOUR_BITS = 4.127 / 8  # bytes of a 4-bit weight, its scales with it
@@ -50,10 +51,20 @@ class Estimate(NamedTuple):
     how: str  # `counted`, or `rule of thumb`
 
 
-def estimate(recipe: TrainRecipe, shards: Shards, device: torch.device, dtype: torch.dtype, attn: str, first: Rows) -> Estimate:
-    """Of a run on one process, by its `first` micro-batch; `attn` as of attention.choose. `recipe` is absolute."""
+def estimate(
+    recipe: TrainRecipe,
+    shards: models.Words,
+    device: torch.device,
+    dtype: torch.dtype,
+    attn: str,
+    first: Any,
+    head: models.Head = models.LM,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+) -> Estimate:
+    """Of a run on one process, by its `first` micro-batch; `attn` as of attention.choose. `recipe` is absolute. `loss`: model -> that of
+    `first`, where it is not of its next tokens."""
     with torch.device("meta"):
-        model = models.skeleton(recipe.model, shards, attn if attn == "eager" else "sdpa")
+        model = models.skeleton(recipe.model, shards, attn if attn == "eager" else "sdpa", head)
         counts, packed = _tuned(model, recipe, shards, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _faked(counts.model, device)
@@ -66,10 +77,10 @@ def estimate(recipe: TrainRecipe, shards: Shards, device: torch.device, dtype: t
         gradients = sum(p.numel() * p.element_size() for p in trained)
         share = _micro_batches(recipe, shards)
         try:
-            held = _step(model, recipe, first, device, dtype, min(2, share))
+            held = _step(model, recipe, first, device, dtype, min(2, share), loss)
             how = "counted"
         except Exception:  # models and libraries raise what they like where there are no data
-            logits = 3 * 4 * first.input_ids.size * counts.vocabulary
+            logits = 3 * 4 * first.input_ids.size * counts.vocabulary if head is models.LM else 0
             kept = _thumb(model, first, dtype)
             held = _Held(kept + logits + gradients * (share > 1), kept, logits)
             how = "rule of thumb"
@@ -152,7 +163,7 @@ class _Packed(NamedTuple):
     largest: int
 
 
-def _tuned(model: Any, recipe: TrainRecipe, shards: Shards, dtype: torch.dtype) -> tuple[_Counts, _Packed]:
+def _tuned(model: Any, recipe: TrainRecipe, shards: models.Words, dtype: torch.dtype) -> tuple[_Counts, _Packed]:
     total, vocabulary = tune.counts(model).total, models.vocabulary(model)
     matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and m is not model.get_output_embeddings()]
     if recipe.prompt is not None:  # noise is made in the size of the embeddings, which have none
@@ -186,7 +197,7 @@ def _state(model: nn.Module, trained: list[nn.Parameter], recipe: TrainRecipe) -
     return kept, working
 
 
-def _micro_batches(recipe: TrainRecipe, shards: Shards) -> int:
+def _micro_batches(recipe: TrainRecipe, shards: models.Words) -> int:
     rows = recipe.batch.rows or (recipe.batch.tokens or 0) // shards.seq_len
     return max(1, math.ceil(rows / recipe.batch.micro_rows))
 
@@ -197,25 +208,40 @@ class _Held(NamedTuple):
     logits: int  # as in Estimate
 
 
-def _step(model: Any, recipe: TrainRecipe, first: Rows, device: torch.device, dtype: torch.dtype, micro_batches: int) -> _Held:
+def _step(
+    model: Any,
+    recipe: TrainRecipe,
+    first: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    micro_batches: int,
+    own: Callable[[Any], torch.Tensor] | None,
+) -> _Held:
+    if own is not None:
+        return _Held(*_held(model, lambda: own(model), micro_batches), 0)
     batch = first._replace(targets=first.positions > 0)  # which of them does not matter
     module = _Apart(model, first) if recipe.tune in ("prompt", "prefix") else model
     forward = attention.forward_of(module, "sdpa", device, dtype)
-    tracker = _Tracker()
-    kept = 0
-    model.train()
-    with tracker:
-        for _ in range(micro_batches):
-            loss = loop.next_token_loss(forward, batch)
-            kept = kept or tracker.live
-            torch.autograd.backward(loss)
-            del loss
-    model.zero_grad(set_to_none=True)
+    peak, kept = _held(model, lambda: loop.next_token_loss(forward, batch), micro_batches)
     tokens, vocabulary = first.input_ids.size, models.vocabulary(model)
     if isinstance(forward.module, WithLoss) and forward.module.ends is not None:
         tokens = min(tokens, max(1, chunk_of(device) // vocabulary))
     # Scores, the logarithms of their probabilities, and the gradient.
-    return _Held(tracker.peak, kept, 3 * 4 * tokens * vocabulary)
+    return _Held(peak, kept, 3 * 4 * tokens * vocabulary)
+
+
+def _held(model: Any, loss_of: Callable[[], torch.Tensor], micro_batches: int) -> tuple[int, int]:
+    """(bytes at the worst moment of forward and backward, of those what forward leaves for backward)."""
+    tracker, kept = _Tracker(), 0
+    model.train()
+    with tracker:
+        for _ in range(micro_batches):
+            loss = loss_of()
+            kept = kept or tracker.live
+            torch.autograd.backward(loss)
+            del loss
+    model.zero_grad(set_to_none=True)
+    return tracker.peak, kept
 
 
 class _Apart(nn.Module):
@@ -248,7 +274,7 @@ def _thumb(model: Any, first: Rows, dtype: torch.dtype) -> int:
     return 34 * (2 if dtype == torch.float32 else 1) * wide * first.input_ids.size
 
 
-def largest_block(recipe: TrainRecipe, shards: Shards) -> int:
+def largest_block(recipe: TrainRecipe, shards: models.Words) -> int:
     """Bytes of the largest of the blocks that the model repeats."""
     with torch.device("meta"):
         model = models.skeleton(recipe.model, shards, "sdpa")

@@ -3,8 +3,9 @@
     {"step":12,"loss":5.31,"lr":0.003,"grad_norm":0.41,"tokens_seen":98304,"supervised":8160,"tokens_per_second":51234.0,"mfu":null}
     {"step":100,"bits_per_byte":1.93,"heldout_loss":2.87,…}
 
-`step` counts finished steps, `supervised` the tokens that this one learned. Rows after the checkpoint that a run goes on from are cut, so
-that the file of an interrupted run equals that of an undisturbed one, timings apart.
+`step` counts finished steps, `supervised` the tokens that this one learned. `heldout_answer_loss` (stage sft) are the
+nats a supervised token of the held-out rows. Rows after the checkpoint that a run goes on from are cut, so that the file of an interrupted
+run equals that of an undisturbed one, timings apart.
 """
 
 from __future__ import annotations

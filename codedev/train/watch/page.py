@@ -29,6 +29,34 @@ _TOP = 8
 _DRAWN = {
     "loss": ("Loss", "nats a supervised token; the line is smoothed, the band runs from lowest to highest", "number", False),
     "bits_per_byte": ("Held-out bits per byte", "on rows that are not trained on", "number", False),
+    "heldout_answer_loss": ("Held-out loss of answers", "nats a supervised token of rows that are not trained on", "number", False),
+    "accuracy": ("Pairs judged right", "of those that a step learns", "share", False),
+    "margin": ("Margin", "reward of the chosen answer less that of the rejected one, of the pairs of a step", "number", False),
+    "heldout_accuracy": ("Held-out pairs judged right", "of pairs that are not trained on; 50 % is chance", "share", False),
+    "heldout_margin": ("Held-out margin", "of pairs that are not trained on", "number", False),
+    "heldout_ece": ("Held-out calibration error", "expected, in ten bins of how sure the model is; 0 is best", "number", False),
+    "heldout_brier": ("Held-out Brier score", "mean square of the probability given to the wrong answer; 0.25 is chance", "number", False),
+    "heldout_r2": ("Held-out R²", "share of the rewards' variance that is explained", "number", False),
+    "heldout_spearman": ("Held-out Spearman", "correlation of the ranks", "number", False),
+    "heldout_mse": ("Held-out mean squared error", "in the rewards' own scale", "number", False),
+    "reward": ("Reward", "of the answers that were sampled: the weighted sum of its parts", "number", False),
+    "heldout_reward": ("Held-out reward", "of answers to prompts that are never trained on", "number", False),
+    "kl": ("Divergence from the reference", "nats an answer", "number", False),
+    "entropy": ("Entropy", "nats a token of the policy; near 0 nothing new is sampled", "number", False),
+    "answer_tokens": ("Length of answers", "tokens", "number", False),
+    "unended": ("Answers that do not end", "those that met max_tokens", "share", False),
+    "repetition": ("Repetition", "share of four tokens in a row that an answer has had before", "share", False),
+    "policy_loss": ("Policy loss", "clipped, a token", "number", False),
+    "value_loss": ("Value loss", "clipped, a token", "number", True),
+    "explained_variance": ("Explained variance", "of the returns, by the values; 1 is best", "number", False),
+    "clip_share": ("Clipped", "share of tokens whose step the clipping decided", "share", False),
+    "kl_coef": ("Price of the divergence", "its coefficient in the reward", "number", False),
+    "mismatch": ("Mismatch", "the largest difference of ln p as sampled and as trained; rounding alone is right", "number", True),
+    "reward_margin": ("Margin", "implicit reward of good answers less that of bad ones", "number", False),
+    "reward_accuracy": ("Pairs judged right", "by the implicit reward, of those that a step learns", "share", False),
+    "heldout_loss": ("Held-out loss", "on examples that are not trained on", "number", False),
+    "heldout_reward_margin": ("Held-out margin", "implicit reward of good answers less that of bad ones", "number", False),
+    "heldout_reward_accuracy": ("Held-out pairs judged right", "by the implicit reward", "share", False),
     "lr": ("Learning rate", "of matrices and vectors alike", "number", False),
     "grad_norm": ("Gradient norm", "before clipping", "number", True),
     "tokens_per_second": ("Tokens per second", "of all processes, padding left out", "count", False),
@@ -92,7 +120,7 @@ def render(facts: dict[str, Any], state: dict[str, Any], curves: dict[str, Curve
 <svg class="done" role="img" aria-label="{esc(said)}"><rect class="track" width="100%" height="100%"/>\
 <rect class="kept" width="{charts.percent(step, steps)}" height="100%"/></svg>
 </header>
-{_message(state, facts)}{body}<footer><p>The same numbers, a row a step: <code>metrics.jsonl</code>.
+{_message(state, facts)}{_alarm(state)}{body}<footer><p>The same numbers, a row a step: <code>metrics.jsonl</code>.
 The documents of any step, with their losses: {told}</p></footer>
 </main>
 <script type="application/json" id="curves-data">{_data(drawn)}</script>
@@ -116,10 +144,34 @@ def _message(state: dict[str, Any], facts: dict[str, Any]) -> str:
     return f'<section class="alarms" id="alarms" aria-labelledby="alarms-title">{head}<p>{esc(state["message"])}</p>{go_on}</section>\n'
 
 
+def _alarm(state: dict[str, Any]) -> str:
+    if not state.get("alarm"):
+        return ""
+    head = '<h2 id="alarm-title">Look at this</h2>'
+    return f'<section class="alarms" id="alarm" aria-labelledby="alarm-title">{head}<p>{esc(state["alarm"])}</p></section>\n'
+
+
+def _measured(state: dict[str, Any], curves: dict[str, Curve]) -> tuple[str, str, str, str]:
+    """The tile of what stands for the held-out rows."""
+    for name, title, unit in (("heldout_accuracy", "Held-out pairs judged right", "share"), ("heldout_r2", "Held-out R²", "number")):
+        if curves[name].buckets:
+            first, last = curves[name].buckets[0].mean, curves[name].buckets[-1].mean
+            return title, _value(last, unit), f"{_value(first, unit)} at the beginning", "kept" if last >= first else ""
+    if (answers := curves["heldout_answer_loss"]).buckets:
+        first, last = answers.buckets[0].mean, answers.buckets[-1].mean
+        return "Held-out loss of answers", f"{last:.4f}", f"{first:.4f} at the beginning", "kept" if last <= first else ""
+    bits, first_bits = curves["bits_per_byte"].last(), state["first_bits"]
+    return (
+        "Held-out bits per byte",
+        "–" if bits is None else f"{bits:.4f}",
+        "" if bits is None or first_bits is None else f"{first_bits:.4f} at the beginning",
+        "kept" if bits is not None and first_bits is not None and bits <= first_bits else "",
+    )
+
+
 def _tiles(state: dict[str, Any], curves: dict[str, Curve]) -> str:
     row = state["row"]
     loss = smoothed([bucket.mean for bucket in curves["loss"].buckets])
-    bits, first = curves["bits_per_byte"].last(), state["first_bits"]
     speed = row.get("tokens_per_second")
     mfu = row.get("mfu")
     seen = row.get("tokens_seen", 0)
@@ -128,12 +180,7 @@ def _tiles(state: dict[str, Any], curves: dict[str, Curve]) -> str:
     skipped = f"; {count(state['skips'])} steps skipped" if state["skips"] else ""
     tiles = [
         ("Loss", f"{loss[-1]:.4f}" if loss else "–", f"{last}{skipped}", "kept"),
-        (
-            "Held-out bits per byte",
-            "–" if bits is None else f"{bits:.4f}",
-            "" if bits is None or first is None else f"{first:.4f} at the beginning",
-            "kept" if bits is not None and first is not None and bits <= first else "",
-        ),
+        _measured(state, curves),
         (
             "Tokens seen",
             _short(seen),

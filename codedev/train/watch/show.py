@@ -28,6 +28,8 @@ def show_status(told: dict[str, Any]) -> None:
         ("tokens seen", f"{told['tokens_seen']:,}"),
         ("loss", f"{told['loss']:.4f}, mean of the last fifty {told['mean_loss']:.4f}" if told["loss"] is not None else None),
         ("bits per byte", f"{bits['last']:.4f}, at first {bits['first']:.4f}" if bits else None),
+        ("held out", _heldout(told.get("heldout"))),
+        ("look at", told.get("alarm")),
         ("speed", _speed(told)),
         ("skipped steps", f"{told['skipped']:,}" if told["skipped"] else None),
         ("checkpoints", ", ".join(f"{step:,}" for step in told["checkpoints"]) or "none"),
@@ -38,6 +40,13 @@ def show_status(told: dict[str, Any]) -> None:
             print(f"{name:<14} {printable(str(value))}")
 
 
+def _heldout(found: dict[str, Any] | None) -> str | None:
+    if found is None:
+        return None
+    names = ("accuracy", "margin", "ece", "brier", "r2", "spearman", "mse", "loss")
+    return ", ".join(f"{name} {value:.4g}" for name in names if (value := found.get(f"heldout_{name}")) is not None)
+
+
 def _speed(told: dict[str, Any]) -> str | None:
     if told["tokens_per_second"] is None:
         return None
@@ -46,6 +55,9 @@ def _speed(told: dict[str, Any]) -> str | None:
 
 
 def show_step(told: dict[str, Any], limit: int) -> None:
+    if "answers" in told:
+        _show_answers(told, limit)
+        return
     documents = told["documents"]
     tokens = sum(one["tokens"] for one in documents)
     skipped = f", skipped: {told['skipped']}" if "skipped" in told else ""
@@ -56,6 +68,12 @@ def show_step(told: dict[str, Any], limit: int) -> None:
         print(f"weights: {printable(told['weights'])} ({exact}); loss {_loss(told)}{recorded}")
     else:
         print(f"without losses: {told['why']}")
+    if documents and ("margin" in documents[0] or "wanted" in documents[0]):
+        _show_judged(documents[:limit])
+        documents = documents[limit:]
+        if documents:
+            print(f"{len(documents):,} more: --limit, or --json for all")
+        return
     rows = []
     for one in documents[:limit]:
         place = [one["row"], f"{one['start']}-{one['end']}", one["offset"]]
@@ -78,8 +96,40 @@ _COLUMNS = ("document", "loss", "tokens", "supervised", "row", "in the row", "fr
 def _fits(rows: list[list[Any]]) -> bool:
     """Names of documents are long: a table that folds them in a terminal of 80 columns leaves them ten."""
     columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True)
-    width = sum(max(len(heading), *(len(f"{one:,}" if isinstance(one, int) else one or "") for one in column)) for heading, column in columns)
+    width = sum(
+        max(len(heading), *(len(f"{one:,}" if isinstance(one, int) else one or "") for one in column)) for heading, column in columns
+    )
     return not sys.stdout.isatty() or width + 3 * len(_COLUMNS) <= shutil.get_terminal_size().columns
+
+
+def _show_judged(documents: list[dict[str, Any]]) -> None:
+    """Of stage reward."""
+    names = ["chosen", "rejected", "margin"] if "margin" in documents[0] else ["reward", "wanted"]
+    rows = [[printable(one["document"]), _loss(one), *(f"{one[name]:.4f}" for name in names), one["tokens"]] for one in documents]
+    print_table("Pairs" if "margin" in documents[0] else "Answers", ["document", "loss", *names, "tokens"], rows)
+
+
+def _show_answers(told: dict[str, Any], limit: int) -> None:
+    """Of stage ppo: what was sampled in an update, the lowest score first."""
+    answers = told["answers"]
+    ended = sum(one["ended"] for one in answers)
+    means = {name: sum(one[name] for one in answers) / len(answers) for name in ("score", "kl", "tokens")}
+    print(
+        f"update {told['step']:,} of {printable(told['run_dir'])}: {len(answers):,} answers, score {means['score']:.4f}, "
+        f"{means['kl']:.3f} nats from the reference, {means['tokens']:.1f} tokens, {ended:,} ended; ln p as trained and as sampled at most "
+        f"{max(one['mismatch'] for one in answers):.2g} apart"
+    )
+    names = list(answers[0]["rewards"]) if len(answers[0]["rewards"]) > 1 else []
+    for one in answers[:limit]:
+        parts = "".join(f"  {printable(name)} {one['rewards'][name]:.4g}" for name in names)
+        end = "" if one["ended"] else ", not ended"
+        print(f"{one['score']:>9.4f}  {printable(one['document'])}{parts}  kl {one['kl']:.3g}, {one['tokens']:,} tokens{end}")
+        print(f"{'':>9}  {printable(one['answer'])[:_LETTERS]}")
+    if len(answers) > limit:
+        print(f"{len(answers) - limit:,} more: --limit, or --json for all")
+
+
+_LETTERS = 200  # of an answer
 
 
 def _loss(one: dict[str, Any]) -> str:

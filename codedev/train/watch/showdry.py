@@ -15,7 +15,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def show(told: dict[str, Any]) -> None:
-    plan, data, takes, lr = told["plan"], told["data"], told["memory"], told["schedule"]
+    plan, data, takes, lr = told["plan"], told.get("data"), told["memory"], told["schedule"]
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
@@ -23,10 +23,32 @@ def show(told: dict[str, Any]) -> None:
     rows = [
         ["run", f"stage {plan['stage']}, tune {plan['tune']}: {steps}"],
         ["at once", f"{plan['micro_rows']:,} rows a process, {plan['micro_batches']:,} times a step"],
-        ["data", f"{plan['rows']:,} rows of {plan['seq_len']:,} tokens, seen {plan['epochs']:.3g} times: {plan['tokens']:,} tokens"],
-        ["learning rate", f"{_sketch(lr)}  {lr['schedule']}, highest {lr['highest']:g}, at last {lr['last']:g}"],
+        ["data", f"{plan['rows']:,} rows of {plan['seq_len']:,} tokens, seen {plan['epochs']:.3g} times: {plan['tokens']:,} tokens"]
+        if data is not None
+        else ["data", f"{plan['rows']:,} {told['examples']['kind']}, seen {plan['epochs']:.3g} times"],
+        ["learning rate", f"{_sketch(lr)}  {lr['schedule']}, highest {lr['highest']:g}, at last {lr['last']:.3g}"],
     ]
     _pairs(console, "Plan", rows)
+    if data is None:
+        _pairs(console, "Examples", [[name, said] for name, said in told["examples"]["said"]])
+    else:
+        _show_data(console, data)
+    _show_takes(told, takes)
+    for row in told["batch"]:
+        _judged(console, row) if data is None else _row(console, row)
+    console.print(Text("Checks", style="bold"))
+    _verdict(console, told["isolation"]["ok"], told["isolation"]["said"])
+    if "turns" in told:
+        _verdict(console, told["turns"]["ok"], told["turns"]["said"])
+    for said in told["warnings"]:
+        _verdict(console, None, said)
+    shown = {told["isolation"]["said"], told.get("turns", {}).get("said")}
+    for said in told["faults"]:
+        if said not in shown:
+            _verdict(console, False, said)
+
+
+def _show_data(console: Console, data: dict[str, Any]) -> None:
     of = f" (of {data['rows_looked_at']:,} rows)" if data["rows_looked_at"] < data["rows"] else ""
     _pairs(
         console,
@@ -39,12 +61,16 @@ def show(told: dict[str, Any]) -> None:
             ["rows without", f"{data['rows_unsupervised']:,} have no supervised token{of}"],
         ],
     )
+
+
+def _show_takes(told: dict[str, Any], takes: dict[str, Any]) -> None:
     names = ("weights", "gradients", "optimizer", "activations", "logits")
     print_table(
         f"Memory of a process ({takes['how']}; {takes['parameters']:,} parameters, of them trained {takes['trained']:,})",
-        [*names, "at once, at most", f"{takes['device']} has", "free now"],
-        [[*(size(takes[name]) for name in names), size(takes["peak"]), size(takes["total"]), size(takes["free"])]],
+        [*names, "at most"],
+        [[*(size(takes[name]) for name in names), size(takes["peak"])]],
     )
+    print(f"at most: at one moment, of the {size(takes['total'])} that the {takes['device']} has, {size(takes['free'])} free now")
     if takes["fsdp"]:
         print("with run.parallel: fsdp, each of " + ", of ".join(f"{n} processes {size(held)}" for n, held in takes["fsdp"].items()))
     if takes["device"] == "cpu":
@@ -55,18 +81,6 @@ def show(told: dict[str, Any]) -> None:
     disk = told["disk"]
     saves = f"a checkpoint {size(disk['checkpoint'])}, at most {disk['checkpoints']} of them, the model {size(disk['model'])}"
     print(f"disk: {saves}; free {size(disk['free'])}")
-    for row in told["batch"]:
-        _row(console, row)
-    console.print(Text("Checks", style="bold"))
-    _verdict(console, told["isolation"]["ok"], told["isolation"]["said"])
-    if "turns" in told:
-        _verdict(console, told["turns"]["ok"], told["turns"]["said"])
-    for said in told["warnings"]:
-        _verdict(console, None, said)
-    shown = {told["isolation"]["said"], told.get("turns", {}).get("said")}
-    for said in told["faults"]:
-        if said not in shown:
-            _verdict(console, False, said)
 
 
 def _pairs(console: Console, title: str, rows: list[list[str]]) -> None:
@@ -103,6 +117,15 @@ def _row(console: Console, row: dict[str, Any]) -> None:
         console.print(text, soft_wrap=True)
     if row["shown"] < row["tokens"]:
         console.print(Text(f"… {row['tokens'] - row['shown']:,} more tokens", style="dim"))
+
+
+def _judged(console: Console, row: dict[str, Any]) -> None:
+    """An example of stage reward: the prompt, and each answer with what is known of it."""
+    console.print()
+    console.print(Text.assemble((printable(row["document"]), "bold"), (f"  {row['tokens']:,} tokens", "dim")), soft_wrap=True)
+    console.print(Text(visible(row["prompt"]), "dim"), soft_wrap=True)
+    for said, text in row["answers"]:
+        console.print(Text.assemble((f"{said}: ", "green"), visible(text)), soft_wrap=True)
 
 
 def _verdict(console: Console, ok: bool | None, said: str) -> None:

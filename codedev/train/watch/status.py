@@ -10,15 +10,17 @@ import orjson
 
 from codedev import _recipe
 from codedev._errors import CodedevError, InputError
-from codedev._run import held
+from codedev._run import held, read_json
+from codedev.train.align.preference_recipe import SampledRecipe
 from codedev.train.data import open_shards
-from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
+from codedev.train.recipe import ALIGN, TrainRecipe, absolute, run_steps, step_rows
 
 
 def status(run_dir: Path) -> dict[str, Any]:
-    """run_dir, stage, tune, going (a process holds it), step, steps (None where the shards are not there), tokens_seen, loss (of the last
-    logged step), mean_loss (of the last 50), skipped, bits_per_byte {first, last} or None, tokens_per_second, mfu, seconds_since (the last
-    row), seconds_left (while it is going), checkpoints (steps), model (whether it is there), page."""
+    """run_dir, stage, tune, going (a process holds it), step, steps (None where the data are not there), tokens_seen, loss (of the last
+    logged step), mean_loss (of the last 50), skipped, bits_per_byte {first, last} or None, heldout (of stage reward: the last measurement)
+    or None, alarm (what is to be looked at) or None, tokens_per_second, mfu, seconds_since (the last row), seconds_left (while it goes),
+    checkpoints (steps), model (whether it is there), page."""
     if not (run_dir / "recipe.yaml").is_file() or not (run_dir / "metrics.jsonl").is_file():
         raise InputError(f"{run_dir}: holds no run: there is no recipe.yaml and metrics.jsonl. Give the directory that run.dir names")
     recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
@@ -41,6 +43,8 @@ def status(run_dir: Path) -> dict[str, Any]:
         "mean_loss": sum(found["losses"]) / len(found["losses"]) if found["losses"] else None,
         "skipped": found["skipped"],
         "bits_per_byte": {"first": found["bits"][0], "last": found["bits"][1]} if found["bits"] else None,
+        "heldout": found["heldout"],
+        "alarm": found["alarm"],
         "tokens_per_second": speed,
         "mfu": row.get("mfu"),
         "seconds_since": round(time.time() - (run_dir / "metrics.jsonl").stat().st_mtime),
@@ -56,6 +60,8 @@ def _read(path: Path) -> dict[str, Any]:
     row: dict[str, Any] = {}
     losses: list[float] = []
     bits: tuple[float, float] | None = None
+    heldout: dict[str, Any] | None = None
+    alarm: str | None = None
     skipped = 0
     with open(path, "rb") as file:
         for line in file:
@@ -68,16 +74,36 @@ def _read(path: Path) -> dict[str, Any]:
             if "tokens_seen" in one:
                 row = one
             skipped += "skipped" in one
+            if "heldout_loss" in one or "alarm" in one:
+                alarm = one.get("alarm")
+            if "heldout_loss" in one and "bits_per_byte" not in one:
+                heldout = {name: value for name, value in one.items() if name.startswith("heldout_")}
             if "bits_per_byte" in one:
                 bits = (bits[0] if bits else one["bits_per_byte"], one["bits_per_byte"])
-    return {"row": row, "losses": losses, "bits": bits, "skipped": skipped}
+    return {"row": row, "losses": losses, "bits": bits, "skipped": skipped, "heldout": heldout, "alarm": alarm}
 
 
 def _steps(recipe: TrainRecipe) -> int | None:
     if recipe.run.steps is not None:
         return recipe.run.steps
+    if recipe.stage in ALIGN:
+        return _steps_of_examples(recipe)
     try:
         shards = open_shards(tuple(map(Path, recipe.data.dirs)))
         return run_steps(recipe, shards.rows, step_rows(recipe, shards.seq_len))
     except CodedevError:
         return None
+
+
+def _steps_of_examples(recipe: TrainRecipe) -> int | None:
+    try:
+        examples = int(read_json(Path(recipe.data.prepared or "", "prepared.json"))["counts"]["examples"])
+    except (CodedevError, OSError, KeyError, TypeError, ValueError):
+        return None
+    section = getattr(recipe, recipe.stage)
+    answers = (
+        (section.answers if section is not None else SampledRecipe().answers)
+        if recipe.stage in ("grpo", "rloo")
+        else getattr(section, "answers", 1)
+    )
+    return run_steps(recipe, examples * answers, recipe.batch.rows) if recipe.batch.rows else None

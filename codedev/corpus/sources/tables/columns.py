@@ -37,7 +37,7 @@ KNOWN = {
 }
 _TARGETS = ("text", *KNOWN, *conversations.PART_OF)
 Thing: TypeAlias = Document | Drop | Failure | pa.RecordBatch
-Layout = Literal["auto", "text", "instruction", "messages", "sharegpt", "preference", "hh", "kto", "reward"]
+Layout = Literal["auto", "text", "instruction", "messages", "sharegpt", "preference", "hh", "kto", "reward", "prompts"]
 
 
 class Config(SourceConfig):

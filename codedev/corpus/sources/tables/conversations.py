@@ -10,6 +10,7 @@
     hh            chosen, rejected: whole dialogues of "\\n\\nHuman: …\\n\\nAssistant: …"   prompt, chosen, rejected
     kto           prompt and completion, or messages; label                    prompt, completion, label
     reward        messages, or prompt and answer, or one text; reward|score    messages, reward
+    prompts       prompt or messages, perhaps with an answer; only where asked messages: what may yet be answered
 
 `messages`, `prompt`, `chosen`, `rejected` and `completion` are lists of {role, content} with the roles system, user, assistant and tool;
 what else a message has (tool_calls, name) stays in it. A call in ShareGPT's role `function_call` becomes an assistant's message with
@@ -52,6 +53,7 @@ _OF = {
     "hh": ("chosen", "rejected"),
     "kto": ("prompt", "input", "history", "answer", "system", "messages", "label", "tools"),
     "reward": ("prompt", "input", "answer", "history", "system", "messages", "reward", "tools"),
+    "prompts": ("prompt", "input", "answer", "history", "system", "messages", "tools"),
 }
 _ROLES = {
     "system": "system",
@@ -143,7 +145,7 @@ def read(layout: str, record: dict[str, Any], parts: Mapping[str, str], *, auto:
         return Made(reason="too_deep")
     if taken.get("tools") not in (None, "", []):
         meta["tools"] = taken["tools"]
-    instruction = layout in ("instruction", "messages", "sharegpt")
+    instruction = layout in ("instruction", "messages", "sharegpt", "prompts")
     return Made("instruction" if instruction else "preference", _readable(meta), meta)
 
 
@@ -220,6 +222,15 @@ def _reward(taken: dict[str, Any]) -> dict[str, Any]:
     return {"messages": messages, "reward": reward}
 
 
+def _prompts(taken: dict[str, Any]) -> dict[str, Any]:
+    messages = _prompt(taken)
+    given = taken.get("answer")
+    if isinstance(given, list | dict) or _text(given, "answer").strip():
+        messages = [*messages, *_answer(given)]
+    _check_turns(messages)
+    return {"messages": messages}
+
+
 _READERS = {
     "instruction": _instruction,
     "messages": _messages,
@@ -228,6 +239,7 @@ _READERS = {
     "hh": _hh,
     "kto": _kto,
     "reward": _reward,
+    "prompts": _prompts,
 }
 
 

@@ -1,0 +1,185 @@
+"""The steps of grpo and rloo: answers are sampled and rewarded by our own code (rollout.py, rewards.py), judged and learned from by TRL's.
+
+    sample    answers to each prompt, each with random numbers of its own: they do not depend on what is sampled beside them
+    earn      what each answer is worth, as text
+    judge     advantages, log-probabilities before the step and those of the reference
+    learn     `epochs` times an update of the weights from all of the step's answers
+
+Rewards that fail end the run before anything is learned of the step: the weights are those of the step before, and are saved.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from codedev._errors import RunError
+from codedev._run import Progress
+from codedev.tokenize.vocabulary import Vocabulary, decode
+from codedev.train.align.preference_data import Feed
+from codedev.train.align.rewards import Earned, Source, earn, open_source
+from codedev.train.align.rollout import Sampled, sample
+from codedev.train.align.trl_trainers import Trainer, micro_of, section_of
+from codedev.train.checkpoint import State
+from codedev.train.compute.flops import flops_of_step
+from codedev.train.loop import OutsideError, Task
+from codedev.train.recipe import TrainRecipe
+from codedev.train.schedule import lr_at
+
+TOGETHER = 64  # answers sampled at once: memory, not meaning
+HELD_OUT = 1 << 40  # numbers of answers to held-out prompts begin here
+
+
+class Rewards(NamedTuple):
+    sources: Sequence[Source]
+    vocabulary: Vocabulary
+
+    def of(self, feed: Feed, numbers: np.ndarray, answers: Sequence[np.ndarray]) -> Earned:
+        """What the answers, one to each row of `numbers`, earn; special tokens are left out of their texts."""
+        try:
+            return earn(self.sources, feed.asked(numbers, self.texts(answers)))
+        except RunError as error:
+            raise OutsideError(str(error)) from None
+
+    def texts(self, answers: Sequence[np.ndarray]) -> list[str]:
+        """The answers as rewards read them."""
+        return [decode(self.vocabulary, ids.tolist(), specials=False) for ids in answers]
+
+
+@contextmanager
+def opened(recipe: TrainRecipe, vocabulary: Vocabulary) -> Iterator[Rewards | None]:
+    """The sources of rewards, as long as a run needs them; None for a stage that samples nothing."""
+    sources: list[Source] = []
+    try:
+        for one in recipe.rewards:
+            sources.append(open_source(one, Path()))
+        yield Rewards(sources, vocabulary) if recipe.rewards else None
+    finally:
+        for source in sources:
+            source.close()
+
+
+def answered(recipe: TrainRecipe, trainer: Trainer, feed: Feed, rows: np.ndarray, numbers: Sequence[int]) -> Sampled:
+    """An answer to the prompt of each row; `numbers`: of the answers, which with run.seed decide what is drawn."""
+    section, prompts = section_of(recipe), feed.prompts(rows)
+    settings: dict[str, Any] = {"max_tokens": section.max_tokens, "temperature": section.temperature, "batch": TOGETHER}
+    settings |= {"seed": recipe.run.seed, "stop": feed.stops, "pad": feed.vocabulary.pad_id}
+    lengths = np.array([len(prompt) for prompt in prompts])
+    # A prompt or prefix that is trained stands before what pads a shorter prompt: its distance from the text would depend on the others.
+    groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)] if recipe.tune in ("prompt", "prefix") else []
+    groups = groups or [np.arange(len(prompts))]
+    ids: list[Any] = [None] * len(prompts)
+    logprobs: list[Any] = [None] * len(prompts)
+    ended = np.zeros(len(prompts), bool)
+    with trainer.autocast(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Position ids are not supported")  # they begin at 0 and rise, as it would have them
+        for group in groups:
+            drawn = sample(trainer.model, [prompts[i] for i in group], [numbers[int(i)] for i in group], **settings)
+            for place, one, logprob in zip(group, drawn.ids, drawn.logprobs, strict=True):
+                ids[place], logprobs[place] = one, logprob
+            ended[group] = drawn.ended
+    return Sampled(ids, logprobs, ended)
+
+
+def trains(recipe: TrainRecipe, feed: Feed, rewards: Rewards) -> Callable[[Task, State], Iterator[tuple[State, dict[str, Any]]]]:
+    """What takes the place of loop.train."""
+    section, size = section_of(recipe), micro_of(recipe)
+
+    def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
+        trainer: Trainer = task.forward
+        plan = task.plan
+        parameters = [parameter for group in task.optimizer.param_groups for parameter in group["params"]]
+        parts = plan.rows // size
+        began = time.perf_counter()
+        for step in range(state.step, plan.steps):
+            rate = lr_at(task.optim, step, plan.steps)
+            for group in task.optimizer.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(int(np.random.SeedSequence([plan.seed, step]).generate_state(1, np.uint64)[0]))
+            rows = plan.numbers(step, feed)
+            first = step * plan.rows
+            drawn = answered(recipe, trainer, feed, rows, range(first, first + plan.rows))
+            earned = rewards.of(feed, rows, drawn.ids)
+            prompts = feed.prompts(rows)
+            task.model.train()
+            judged = trainer.judged(prompts, [ids.tolist() for ids in drawn.ids], earned.scores.tolist())
+            losses, norms, mismatch = [], [], 0.0
+            verdict = None
+            for epoch in range(section.epochs):
+                loss = 0.0
+                for at in range(0, plan.rows, size):
+                    found: Any = trainer.answer_loss(judged, slice(at, at + size), parts)
+                    found.backward()
+                    loss += float(found.detach())
+                    if epoch == 0:
+                        mismatch = max(mismatch, _mismatch(trainer.logprobs, drawn.logprobs[at : at + size]))
+                norm = float(nn.utils.clip_grad_norm_(parameters, task.optim.clip or math.inf))
+                verdict = task.policy.judge(state.watched, step, loss, norm)
+                if verdict.reason is None:
+                    task.optimizer.step()
+                task.optimizer.zero_grad(set_to_none=True)
+                losses.append(loss)
+                norms.append(norm)
+                if verdict.reason is not None:
+                    break
+            assert verdict is not None
+            lengths = np.array([len(prompt) + len(ids) for prompt, ids in zip(prompts, drawn.ids, strict=True)])
+            answers, tokens = sum(map(len, drawn.ids)), int(lengths.sum())
+            seconds = time.perf_counter() - began
+            flops = flops_of_step(task.parameters, task.attention_width, tokens * section.epochs, int((lengths**2).sum()) * section.epochs)
+            state = state._replace(step=step + 1, tokens_seen=state.tokens_seen + tokens, watched=verdict.watched)
+            told = verdict.told | ({"loss": float(np.mean(losses))} if "loss" in verdict.told else {})
+            yield (
+                state,
+                {
+                    "step": state.step,
+                    **told,
+                    **trainer.measures(),
+                    "mismatch": mismatch,
+                    **{f"reward/{name}": float(part.mean()) for name, part in earned.parts.items() if len(earned.parts) > 1},
+                    "lr": rate,
+                    "grad_norm": max(norms),
+                    "tokens_seen": state.tokens_seen,
+                    "supervised": answers,
+                    "tokens_per_second": round(tokens / seconds, 1),
+                    "mfu": round(flops / seconds / task.peak_flops, 4) if task.peak_flops else None,
+                },
+            )
+            began = time.perf_counter()
+
+    return train
+
+
+def measure(recipe: TrainRecipe, trainer: Trainer, heldout: Feed, rewards: Rewards, group: int, told: Progress) -> dict[str, Any]:
+    """What one answer to each held-out prompt earns, always drawn with the same random numbers."""
+    scores, parts, ended, lengths = [], [], 0, 0
+    for some in np.array_split(np.arange(heldout.rows), -(-heldout.rows // TOGETHER)):
+        drawn = answered(recipe, trainer, heldout, some, [HELD_OUT + number for number in some.tolist()])
+        earned = rewards.of(heldout, some, drawn.ids)
+        scores.append(earned.scores)
+        parts.append(earned.parts)
+        ended += int(drawn.ended.sum())
+        lengths += sum(map(len, drawn.ids))
+        told("evaluate", int(some[-1]) + 1, heldout.rows)
+    names = parts[0] if len(parts[0]) > 1 else ()
+    return {
+        "heldout_reward": float(np.concatenate(scores).mean()),
+        **{f"heldout_reward/{name}": float(np.concatenate([one[name] for one in parts]).mean()) for name in names},
+        "heldout_unended": 1 - ended / heldout.rows,
+        "heldout_answer_tokens": lengths / heldout.rows,
+    }
+
+
+def _mismatch(learned: torch.Tensor, drawn: Sequence[np.ndarray]) -> float:
+    """The largest difference of ln p of a token as it is learned from to that it was drawn with: rounding, unless something is wrong."""
+    rows = learned.float().cpu().numpy()
+    return max(float(np.abs(row[: len(one)] - one).max()) for row, one in zip(rows, drawn, strict=True))
