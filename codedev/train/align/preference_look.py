@@ -57,9 +57,13 @@ def examine(recipe: TrainRecipe, progress: Progress) -> dict[str, Any]:
         warnings.append(
             "no example is held out, so nothing tells what is learned and what is remembered. Set data.holdout, for example to 0.1"
         )
-    shown = dict.fromkeys((plan.numbers(0, feed) // feed.answers).tolist())
+    numbers = plan.numbers(0, feed)
+    shown = dict.fromkeys((numbers // feed.answers).tolist())
+    tokens = sum(feed.segments(number)[0].end for number in numbers.tolist())  # of sampled answers nothing is known yet
+    micro = micro_of(recipe) if recipe.stage in ("grpo", "rloo") else min(plan.micro_rows, plan.rows)
+    plan_told = plan_of(recipe, feed, plan) | {"rows": len(feed.table), "tokens_a_step": tokens, "tokens": tokens * plan.steps}
     return {
-        "plan": plan_of(recipe, feed, plan) | {"rows": len(feed.table), "tokens_a_step": 0, "tokens": 0, "micro_rows": first.shape[0]},
+        "plan": plan_told | {"micro_rows": micro, "micro_batches": -(-plan.rows // micro)},
         "prepared": told,
         "examples": _examples(feed, heldout, told),
         "memory": takes,
