@@ -22,6 +22,7 @@ from codedev.train.align.ppo_recipe import PpoRecipe
 from codedev.train.align.preference_recipe import DpoRecipe, GrpoRecipe, KtoRecipe, RlooRecipe
 from codedev.train.align.reward_recipe import RewardModelRecipe, RewardRecipe
 from codedev.train.instructions.table_recipe import TableRecipe
+from codedev.train.model_path import located
 
 STAGES = {
     "pt": "codedev.train.pretrain",
@@ -45,7 +46,8 @@ Steps = Annotated[int, Field(ge=0)]
 
 class ModelRecipe(Model):
     config: dict[str, Any] | None = None  # a transformers configuration with `model_type`: the weights start at random
-    path: str | None = None  # a directory of config.json and *.safetensors, or a config.json alone: random weights
+    # A directory of config.json and *.safetensors; a config.json alone: random weights; or owner/name[@revision] in the hub's cache.
+    path: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the arithmetic; auto: bfloat16 autocast on CUDA; weights stay float32
     attn: Literal["auto", "sdpa", "eager", "varlen", "flex", "flash_attention_2"] = "auto"
 
@@ -331,7 +333,10 @@ def relocated(recipe: TrainRecipe, move: Any) -> TrainRecipe:
 
 def absolute(recipe: TrainRecipe, base: Path) -> TrainRecipe:
     """`recipe` with every path made absolute from `base`, and data.prepared filled in for tables."""
-    recipe = relocated(recipe, lambda path: str((base / Path(path).expanduser()).resolve()))
+    moved = relocated(recipe, lambda path: str((base / Path(path).expanduser()).resolve()))
+    if recipe.model.path is not None:  # which may be of the hub
+        moved = moved.model_copy(update={"model": moved.model.model_copy(update={"path": located(recipe.model.path, base)})})
+    recipe = moved
     if not recipe.data.tables or recipe.data.prepared is not None:
         return recipe
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"prepared": str(Path(recipe.run.dir, "data"))})})

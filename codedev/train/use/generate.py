@@ -24,6 +24,7 @@ from codedev.tokenize.formats import find_file
 from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabulary
 from codedev.train import model as models
 from codedev.train import tune
+from codedev.train.model_path import in_cache
 from codedev.train.use.stream import TextStream
 
 GENERATION = "generation_config.json"
@@ -82,6 +83,7 @@ def checked(sampling: Sampling) -> Sampling:
 
 def place_of(path: Path) -> Path:
     """The model's or adapter's directory: `path`, or the model/ of a run. InputError where there is none."""
+    path = path if path.exists() else in_cache(path.as_posix()) or path
     inside = any((path / "model" / name).is_file() for name in ("config.json", tune.CONFIG))
     directory = path / "model" if inside else path
     if not directory.is_dir():
