@@ -153,7 +153,13 @@ def _alarm(state: dict[str, Any]) -> str:
 
 def _measured(state: dict[str, Any], curves: dict[str, Curve]) -> tuple[str, str, str, str]:
     """The tile of what stands for the held-out rows."""
-    for name, title, unit in (("heldout_accuracy", "Held-out pairs judged right", "share"), ("heldout_r2", "Held-out R²", "number")):
+    risen = {
+        "heldout_accuracy": ("Held-out pairs judged right", "share"),
+        "heldout_r2": ("Held-out R²", "number"),
+        "heldout_reward": ("Held-out reward", "number"),
+        "heldout_reward_accuracy": ("Held-out pairs judged right", "share"),
+    }
+    for name, (title, unit) in risen.items():
         if curves[name].buckets:
             first, last = curves[name].buckets[0].mean, curves[name].buckets[-1].mean
             return title, _value(last, unit), f"{_value(first, unit)} at the beginning", "kept" if last >= first else ""

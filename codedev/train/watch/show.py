@@ -43,7 +43,7 @@ def show_status(told: dict[str, Any]) -> None:
 def _heldout(found: dict[str, Any] | None) -> str | None:
     if found is None:
         return None
-    names = ("accuracy", "margin", "ece", "brier", "r2", "spearman", "mse", "loss")
+    names = ("accuracy", "margin", "ece", "brier", "r2", "spearman", "mse", "reward", "reward_margin", "reward_accuracy", "unended", "loss")
     return ", ".join(f"{name} {value:.4g}" for name in names if (value := found.get(f"heldout_{name}")) is not None)
 
 

@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
             skipped += "skipped" in one
             if "heldout_loss" in one or "alarm" in one:
                 alarm = one.get("alarm")
-            if "heldout_loss" in one and "bits_per_byte" not in one:
+            if ("heldout_loss" in one or "heldout_reward" in one) and "bits_per_byte" not in one:
                 heldout = {name: value for name, value in one.items() if name.startswith("heldout_")}
             if "bits_per_byte" in one:
                 bits = (bits[0] if bits else one["bits_per_byte"], one["bits_per_byte"])
