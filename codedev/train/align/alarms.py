@@ -62,12 +62,12 @@ def raised(known: dict[str, Any], row: dict[str, Any], max_kl: float) -> list[st
     return new
 
 
-def repetition(answers: Sequence[np.ndarray], size: int = 4) -> float:
-    """The share of `size`-grams of tokens that an answer has had before, over all answers."""
+def repetition(answers: Sequence[np.ndarray], size: int = 4) -> tuple[int, int]:
+    """(`size`-grams of tokens that an answer has had before, all of them), over all answers."""
     total = repeated = 0
     for ids in answers:
         if len(ids) >= size:
             grams = np.lib.stride_tricks.sliding_window_view(ids, size)
             total += len(grams)
             repeated += len(grams) - len(np.unique(grams, axis=0))
-    return repeated / total if total else 0.0
+    return repeated, total

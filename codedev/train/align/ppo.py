@@ -419,9 +419,9 @@ class _Work:
             made.scores.double().sum(), (made.scores.double() ** 2).sum(), made.of_reference.double().sum(), (made.entropy * mask).sum(),
             mask.sum(), torch.tensor(float((~drawn.ended).sum())), torch.tensor(float(n)), made.returns.double().sum(),
             (made.returns.double() ** 2).sum(), spread.double().sum(), (spread.double() ** 2).sum(),
-            torch.tensor(alarms.repetition(drawn.ids) * n), *(torch.tensor(float(part.sum())) for part in parts.values()),
+            *map(torch.tensor, map(float, alarms.repetition(drawn.ids))), *(torch.tensor(float(part.sum())) for part in parts.values()),
         ]  # fmt: skip
-        score, score2, kl, entropy, tokens, unended, answers, ret, ret2, res, res2, repeated, *of_parts = place.totals(
+        score, score2, kl, entropy, tokens, unended, answers, ret, ret2, res, res2, repeated, grams, *of_parts = place.totals(
             torch.stack([one.double().to(place.device) for one in sums])
         )
         variance = max(ret2 / tokens - (ret / tokens) ** 2, 0.0)
@@ -442,7 +442,7 @@ class _Work:
             "explained_variance": 1 - left / variance if variance > 0 else 0.0,
             "answer_tokens": tokens / answers,
             "unended": unended / answers,
-            "repetition": repeated / answers,
+            "repetition": repeated / grams if grams else 0.0,
             "mismatch": _most(float(apart.max()), place),
             "grad_norm": learned.norm,
         }
