@@ -93,6 +93,13 @@ def test_what_failed_says_why(tmp_path: Path) -> None:
     told = status(tmp_path / "out")
     assert (told["state"], told["error"]) == ("stopped", str(failed.value))
     assert str(failed.value)[:40] in CliRunner().invoke(cli, ["corpus", "status", str(tmp_path / "out")]).stdout
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/a.jsonl").write_text('{"text": "It is there now."}')
+    assert build(recipes.check(recipe, "recipe"), tmp_path, tmp_path / "out")["totals"]["documents"] == 1  # the same directory again
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange/events.jsonl").write_text('{"event": "click", "time": 1}')
+    with pytest.raises(InputError, match="holds no corpus"):
+        build(recipes.check(recipe, "recipe"), tmp_path, tmp_path / "strange")
     with pytest.raises(InputError, match=r"holds no corpus .* Give the directory"):
         status(tmp_path)
 

@@ -465,9 +465,12 @@ def test_html_of_many_elements_side_by_side(tags: bytes) -> None:
 def test_no_quadratic_time_in_definitions_without_documentation() -> None:
     def cost(count: int) -> float:
         data = b"/** a */" + b"\n" * 900 + b"int f(){}\n" * count
-        started = time.thread_time()
-        assert spans(data, "Java") is not None
-        return time.thread_time() - started
+        took = []
+        for _ in range(3):
+            started = time.thread_time()
+            assert spans(data, "Java") is not None
+            took.append(time.thread_time() - started)
+        return min(took)
 
     cost(100)
     assert cost(16_000) < 60 * max(cost(1_000), 0.005)

@@ -248,7 +248,7 @@ def test_hostile_input_takes_little_time(source: str) -> None:
     started = time.process_time()
     assert latex_main.find_main(files) == "main.tex"
     latex.convert(files, "main.tex", latex.Options(bibliography="keep"), LIMIT)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 8  # 0.3 s on a machine with nothing else to do
 
 
 @pytest.mark.parametrize("name", ["parameters", "IfBooleanTF, with a tail"])

@@ -148,7 +148,7 @@ def test_schedules() -> None:
 
 def test_recipes_say_what_is_wrong() -> None:
     cases = {
-        "there is no stage 'dpo'": {"stage": "dpo"},
+        "there is no stage 'dpoo'": {"stage": "dpoo"},
         "there is no tuning 'loar'": {"tune": "loar"},
         "unknown key 'stepz' in run: did you mean 'steps'?": {"run__stepz": 1},
         "run.steps is 0": {"run__steps": 0},

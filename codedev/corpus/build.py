@@ -38,7 +38,7 @@ from codedev.corpus.report import write_report
 from codedev.corpus.score import score_unit
 from codedev.corpus.sources import rounds
 from codedev.corpus.standing import Table
-from codedev.corpus.status import logged
+from codedev.corpus.status import EVENTS, began, logged
 from codedev.corpus.unit import Context, Unit, barriers, cuts, filters, poisoned_path, score_key, scoring_stages
 from codedev.corpus.unit import tables as unit_tables
 from codedev.corpus.write import PARTS, Placed, part_facts, write_unit
@@ -138,6 +138,8 @@ def _check_out(out: Path) -> None:
     if not out.is_dir() or (out / ".work" / "plan.jsonl").is_file():
         return
     names = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+    if names == [EVENTS] and began(out):  # a run that failed before it had anything
+        return
     if "manifest.json" in names:
         manifest = read_json(out / "manifest.json")
         if isinstance(manifest, dict) and manifest.get("format") == FORMAT:

@@ -16,6 +16,7 @@ from codedev._errors import InputError, printable
 from codedev._run import Events, Progress, held
 from codedev._terminal import clock
 
+EVENTS = "events.jsonl"
 EVERY = 5.0  # seconds between two lines of progress in events.jsonl
 _LOST = 5  # newest lost workers that are told
 _MINUTE = 60  # lines of progress that are kept
@@ -43,7 +44,7 @@ def status(directory: Path) -> dict[str, Any]:
 
     InputError where no build was.
     """
-    path = directory / "events.jsonl"
+    path = directory / EVENTS
     if not path.is_file():
         raise InputError(f"{directory}: holds no corpus that was built or is: there is no events.jsonl. Give the directory of --out")
     run: list[dict[str, Any]] = []
@@ -81,6 +82,11 @@ def status(directory: Path) -> dict[str, Any]:
         "error": of["failed"].get("error") if "failed" in of and not running else None,
         "documents": of["built"].get("documents") if "built" in of else None,
     }
+
+
+def began(directory: Path) -> bool:
+    """Whether the directory's events are those of a build."""
+    return next((event["event"] == "begun" for event in _events(directory / EVENTS)), False)
 
 
 def show(told: dict[str, Any]) -> None:
