@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codedev._errors import InputError
-from codedev._run import Progress, atomic_write, file_hash, locked, no_progress, read_json, sweep, write_json
+from codedev._run import Progress, atomic_write, file_hash, held, locked, no_progress, read_json, sweep, write_json
 from codedev.tokenize.chat.budget import first_said
 from codedev.tokenize.chat.templates import load_template
 from codedev.tokenize.documents import Corpus, open_corpus
@@ -119,7 +119,7 @@ def _check_out(out: Path) -> None:
         if "manifest.json" in names:
             manifest = read_json(out / "manifest.json")
             ours = isinstance(manifest, dict) and manifest.get("format") in (FORMAT, TABLES)
-        if names and not ours:
+        if names and not ours and not held(out):  # by another run, which is just beginning: the lock will say so
             raise InputError(f"{out}: is not empty and holds no shards ({', '.join(sorted(names)[:3])} …). Choose another --out")
     elif out.exists():
         raise InputError(f"{out}: is not a directory. Choose another --out")
