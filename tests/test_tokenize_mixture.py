@@ -76,7 +76,7 @@ def test_weights_are_shares_of_the_tokens(home: Path, tmp_path: Path) -> None:
     groups = manifest["mixture"]["groups"]
     natural = sum(group["tokens"] for group in groups.values())
     for name, share in (("code", 0.2), ("books", 0.5), ("web", 0.3)):
-        assert abs(share * natural - groups[name]["tokens_mixed"]) < 1000, name  # less than a document, and what others left
+        assert abs(share * natural - groups[name]["tokens_mixed"]) < 1600, name  # a document of 800 words at most, and what others left
         assert abs(groups[name]["share"] - share) < 0.02
         assert manifest["by_source"][name]["tokens"] == groups[name]["tokens_mixed"]
     assert manifest["counts"]["tokens_in"] == sum(group["tokens_mixed"] for group in groups.values())
