@@ -146,7 +146,7 @@ class _Work:
             check=self.check,
             scorer=lambda wrapped, actor, place: actor,
             measure=self.measure if self.heldout is not None else None,
-            documents=lambda actor, numbers, group: documents(feed, numbers),
+            documents=lambda actor, numbers, group: feed.documents(numbers),
             loss=lambda actor, batch: torch.zeros(()),  # the steps are this module's own
             result=_result,
             sized=False,
@@ -253,16 +253,15 @@ class _Work:
             trainer: Any = actor
             drawn = sampled.answered(self.recipe, trainer, self.feed, rows, (step * plan.rows + mine).tolist())
             sampled_at = time.perf_counter()
-            texts = self.rewards.texts(drawn.ids)
-            earned = self.rewards.of(self.feed, rows, drawn.ids)
+            asked = self.rewards.asked(self.feed, rows, drawn.ids)
+            earned = self.rewards.of(asked)
             scored_at = time.perf_counter()
             made = self._judged(actor, rows, drawn, earned.scores, place, self.now["kl_coef"])
-            asked = self.feed.asked(rows, texts)
             written = rollouts.Rollout(
                 step * plan.rows + mine,
                 [one.document for one in asked],
                 [one.prompt for one in asked],
-                texts,
+                [one.answer for one in asked],
                 drawn.ids,
                 drawn.ended,
                 made.scores.cpu().double().numpy(),
@@ -475,15 +474,6 @@ class _Learned:
     verdict: Any
     sums: list[float]  # over all processes, minibatches and epochs; see _loss
     norm: float
-
-
-def documents(feed: Feed, numbers: np.ndarray) -> list[dict[str, Any]]:
-    """The prompts of an update, as explain.segment_losses has documents."""
-    found = []
-    for number in dict.fromkeys((numbers // feed.answers * feed.answers).tolist()):
-        segment = feed.segments(number)[0]
-        found.append({"shards": str(feed.folder), **segment._asdict(), "tokens": segment.end, "supervised": 1, "loss": None})
-    return found
 
 
 def _minibatches(rows: int, parts: int, seed: Sequence[int]) -> Iterator[np.ndarray]:

@@ -26,8 +26,9 @@ from codedev.train import loop, pretrain
 from codedev.train import model as models
 from codedev.train.align import sampled, trl_trainers
 from codedev.train.align.examples import Kind, prepare
+from codedev.train.align.policy import reading
 from codedev.train.align.preference_data import Feed
-from codedev.train.align.trl_trainers import MEASURED, Trainer, reading, section_of
+from codedev.train.align.trl_trainers import MEASURED, Trainer, section_of
 from codedev.train.chatglm import adapter as leads
 from codedev.train.compute.parallel import World
 from codedev.train.instructions import prepared
@@ -187,14 +188,11 @@ def check_collated(trainer: Trainer, feed: Feed) -> None:
 
 def documents(trainer: Trainer, feed: Feed, numbers: np.ndarray) -> list[dict[str, Any]]:
     """The examples of a step as explain.segment_losses has them; of dpo with the loss of each."""
-    found = []
-    for number in dict.fromkeys((numbers // feed.answers * feed.answers).tolist()):
-        segment, loss = feed.segments(number)[0], None
-        if feed.stage == "dpo":
-            with reading(trainer.model):
-                loss = float(trainer.losses(feed.read(np.array([number])))[0])
-        counts = {"tokens": segment.end, "supervised": 1, "loss": loss}
-        found.append({"shards": str(feed.folder), **segment._asdict(), **counts})
+    found = feed.documents(numbers)
+    if feed.stage == "dpo":
+        with reading(trainer.model):
+            for one in found:
+                one["loss"] = float(trainer.losses(feed.read(np.array([one["row"]])))[0])
     return found
 
 

@@ -91,6 +91,14 @@ class Feed:
         tokens = sum(len(row.column(name)[0].as_py() or ()) for name in ("prompt_ids", *_IDS))
         return [Segment(number // self.answers, 0, tokens, row.column("document")[0].as_py(), 0)]
 
+    def documents(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        """The examples of these rows, each once, as explain.segment_losses has documents, without a loss."""
+        found = []
+        for number in dict.fromkeys((numbers // self.answers * self.answers).tolist()):
+            segment = self.segments(number)[0]
+            found.append({"shards": str(self.folder), **segment._asdict(), "tokens": segment.end, "supervised": 1, "loss": None})
+        return found
+
     def place_of(self, number: int) -> tuple[Path, int]:
         return self.folder, number // self.answers
 

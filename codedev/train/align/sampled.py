@@ -26,7 +26,7 @@ from codedev._errors import RunError
 from codedev._run import Progress
 from codedev.tokenize.vocabulary import Vocabulary, decode
 from codedev.train.align.preference_data import Feed
-from codedev.train.align.rewards import Earned, Source, earn, open_source
+from codedev.train.align.rewards import Asked, Earned, Source, earn, open_source
 from codedev.train.align.rollout import Sampled, sample
 from codedev.train.align.trl_trainers import Trainer, micro_of, section_of
 from codedev.train.checkpoint import State
@@ -43,16 +43,16 @@ class Rewards(NamedTuple):
     sources: Sequence[Source]
     vocabulary: Vocabulary
 
-    def of(self, feed: Feed, numbers: np.ndarray, answers: Sequence[np.ndarray]) -> Earned:
-        """What the answers, one to each row of `numbers`, earn; special tokens are left out of their texts."""
+    def asked(self, feed: Feed, numbers: np.ndarray, answers: Sequence[np.ndarray]) -> list[Asked]:
+        """The answers, one to each row of `numbers`, as rewards read them: special tokens are left out of their texts."""
+        return feed.asked(numbers, [decode(self.vocabulary, ids.tolist(), specials=False) for ids in answers])
+
+    def of(self, asked: Sequence[Asked]) -> Earned:
+        """What the answers earn."""
         try:
-            return earn(self.sources, feed.asked(numbers, self.texts(answers)))
+            return earn(self.sources, asked)
         except RunError as error:
             raise OutsideError(str(error)) from None
-
-    def texts(self, answers: Sequence[np.ndarray]) -> list[str]:
-        """The answers as rewards read them."""
-        return [decode(self.vocabulary, ids.tolist(), specials=False) for ids in answers]
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def trains(recipe: TrainRecipe, feed: Feed, rewards: Rewards) -> Callable[[Task,
             rows = plan.numbers(step, feed)
             first = step * plan.rows
             drawn = answered(recipe, trainer, feed, rows, range(first, first + plan.rows))
-            earned = rewards.of(feed, rows, drawn.ids)
+            earned = rewards.of(rewards.asked(feed, rows, drawn.ids))
             prompts = feed.prompts(rows)
             task.model.train()
             judged = trainer.judged(prompts, [ids.tolist() for ids in drawn.ids], earned.scores.tolist())
@@ -164,7 +164,7 @@ def measure(recipe: TrainRecipe, trainer: Trainer, heldout: Feed, rewards: Rewar
     scores, parts, ended, lengths = [], [], 0, 0
     for some in np.array_split(np.arange(heldout.rows), -(-heldout.rows // TOGETHER)):
         drawn = answered(recipe, trainer, heldout, some, [HELD_OUT + number for number in some.tolist()])
-        earned = rewards.of(heldout, some, drawn.ids)
+        earned = rewards.of(rewards.asked(heldout, some, drawn.ids))
         scores.append(earned.scores)
         parts.append(earned.parts)
         ended += int(drawn.ended.sum())

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from codedev._errors import MissingExtraError, RecipeError
@@ -336,15 +335,3 @@ def _numbers(size: int, pad: int, eos: int) -> PreTrainedTokenizerFast:
     maker: Any = PreTrainedTokenizerFast
     made: PreTrainedTokenizerFast = maker(tokenizer_object=plain, pad_token=str(pad), eos_token=str(eos), padding_side="left")
     return made
-
-
-@contextmanager
-def reading(model: nn.Module) -> Iterator[None]:
-    """Inside, `model` is in evaluation and nothing is differentiated."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
