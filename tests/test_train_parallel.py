@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_support import TINY, recipe, write_shards
+from train_support import TINY, on_two_processes, recipe, write_shards
 
 from codedev._errors import RecipeError
 from codedev.train import loop, run
 from codedev.train.watch.metrics import read_metrics
 
-ROOT = Path(__file__).parent.parent
 TIED = {"config": {**TINY, "tie_word_embeddings": True}}
 SETTINGS = {"model": TIED, "data__eval": "shards/heldout", "run__save_every": 6, "run__keep": 9, "batch__micro_rows": 3}
 
 # One launch for both ways, since starting two processes takes most of the time. The runs share the process group.
-WORKER = f"""
+WORKER = """
 import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 import torch.distributed as dist
 from test_train_parallel import SETTINGS
@@ -45,19 +40,7 @@ def losses(run_dir: Path) -> list[float]:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards")
     write_shards(tmp_path / "shards" / "heldout", rows=9, seed=9)
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(tmp_path / "worker.py"),
-        str(tmp_path),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_processes(WORKER, tmp_path)
 
     run(recipe("one", **SETTINGS), tmp_path)
     one = losses(tmp_path / "one")

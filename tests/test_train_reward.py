@@ -5,11 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from safetensors.torch import load_file
 from test_train_examples import MODEL, WORDS, make_tokenizer, write_rows
 from test_train_tune import needs_4bit
 from torch.nn.functional import logsigmoid
-from train_support import recipe
+from train_support import on_two_processes, recipe
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from codedev._errors import CodedevError, InputError, RecipeError, RunError
@@ -44,7 +41,6 @@ from codedev.train.watch.explain import explain
 from codedev.train.watch.metrics import read_metrics
 from codedev.train.watch.status import status
 
-ROOT = Path(__file__).parent.parent
 GLM = {
     **{name: value for name, value in MODEL.items() if name != "model_type"},
     "model_type": "glm",
@@ -282,9 +278,8 @@ def test_micro_batches_change_nothing(folder: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-WORKER = f"""
+WORKER = """
 import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 import torch.distributed as dist
 from test_train_reward import wanted
@@ -293,7 +288,7 @@ from codedev.train import run
 from codedev.train import tune as tunes
 dist.init_process_group("gloo")
 for parallel in ("ddp", "fsdp"):
-    run(wanted(parallel, run__parallel=parallel, run__steps=6, batch={{"rows": 16, "micro_rows": 3}}), Path(sys.argv[1]))
+    run(wanted(parallel, run__parallel=parallel, run__steps=6, batch={"rows": 16, "micro_rows": 3}), Path(sys.argv[1]))
 run(wanted("lora-ddp", tune="lora", run__steps=6), Path(sys.argv[1]))
 dist.destroy_process_group()
 """
@@ -301,19 +296,7 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_equal_one(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(tmp_path / "worker.py"),
-        str(folder),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_processes(WORKER, folder)
     run(wanted("one", run__steps=6), folder)
     run(wanted("lora-one", tune="lora", run__steps=6), folder)
 

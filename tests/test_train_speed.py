@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
-from train_support import SEQ_LEN, TINY, recipe, write_shards
+from train_support import SEQ_LEN, TINY, on_two_processes, recipe, write_shards
 
 from codedev._errors import InputError, RecipeError
 from codedev.train import loop, run, tune
@@ -531,9 +530,8 @@ def test_compiled_layers_equal_eager_ones(base: Path) -> None:
     assert losses(base / "again") == pytest.approx(losses(base / "eager"), abs=2e-6)
 
 
-WORKER = f"""
+WORKER = """
 import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 import torch.distributed as dist
 from test_train_speed import SPREAD
@@ -566,11 +564,7 @@ SPREAD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.slow
 def test_optimizers_and_recomputing_on_two_processes(base: Path) -> None:
-    (base / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(base / "worker.py"), str(base)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = on_two_processes(WORKER, base)
     assert "adamw8bit cannot work on weights split by run.parallel fsdp" in done.stdout
     for name, settings in SPREAD.items():
         alone = {key: value for key, value in settings.items() if key != "run__parallel"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import shutil
 import signal
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from train_support import TINY, recipe
+from train_support import TINY, on_two_processes, recipe
 
 from codedev._errors import InputError, RecipeError, RunError
 from codedev.corpus import recipe as recipes
@@ -577,23 +576,18 @@ def test_plain_transformers_chats_with_what_was_tuned(base: Path) -> None:
     assert plain.eos_token == "<|endoftext|>"
 
 
-WORKER = f"""
+WORKER = """
 import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 from test_train_tables import sft
 from codedev.train import run
-result = run(sft("two", data={{"holdout": 0.1}}), Path(sys.argv[1]))
+result = run(sft("two", data={"holdout": 0.1}), Path(sys.argv[1]))
 """
 
 
 @pytest.mark.slow
 def test_two_processes_prepare_once(base: Path) -> None:
-    (base / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(base / "worker.py"), str(base)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_processes(WORKER, base)
     run(sft("one", data={"holdout": 0.1}), base)
     one, two = (open_shards((base / name / "data/shards",)) for name in ("one", "two"))
     assert learned(one) == learned(two)
@@ -603,8 +597,7 @@ def test_two_processes_prepare_once(base: Path) -> None:
     # What the first process refuses, all end with.
     (base / "rows.jsonl").write_text('{"frage": 1}\n')
     shutil.rmtree(base / "two")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0
+    done = on_two_processes(WORKER, base, fails=True)
     assert "are not known as what is asked and answered" in done.stderr
 
 

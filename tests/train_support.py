@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +122,15 @@ def recipe(directory: str = "run", **changes: Any) -> TrainRecipe:
         else:
             data[section] = value
     return _recipe.check(data, TrainRecipe, "recipe.yaml")
+
+
+def on_two_processes(program: str, base: Path, *, fails: bool = False) -> subprocess.CompletedProcess[str]:
+    """`program`, which can import these tests, run by torchrun on two processes with argument `base`; it succeeds unless it `fails`."""
+    worker = base / "worker.py"
+    worker.write_text(program)
+    here = Path(__file__).parent
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(worker), str(base)]
+    environment = {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode != 0) is fails, done.stderr[-3000:]
+    return done
