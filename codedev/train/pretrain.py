@@ -41,6 +41,7 @@ from codedev.train.use import companions
 from codedev.train.watch import follow, loggers, metrics, policy, signals
 from codedev.train.watch.explain import segment_losses
 
+MENDED = "rewards.files"  # of an identity: hashes of a user's files that may change while a run waits, which is told
 OnStep = Callable[[dict[str, Any]], None]
 
 
@@ -345,7 +346,10 @@ def _check_same_way(path: Path, state: State, before: dict[str, Any], now: dict[
     advice = "Choose another run.dir, or set the recipe back"
     schedule = {"run.steps", *(f"optim.{name}" for name in ("schedule", "warmup", "cooldown", "final"))}
     for name, value in now.items():
-        if name not in schedule and before.get(name) != value:
+        if name == MENDED and name in before:
+            for changed in [file for file in value if before[name].get(file) != value[file]]:
+                note(f"{path}: {changed} is not what it was; from step {state.step + 1} on it is as it is now")
+        elif name not in schedule and before.get(name) != value:
             name, old, new = _apart("model.config" if name == "model" and recipe.model.config else name, before.get(name), value)
             raise RunError(f"{path}: was made with {name} {_shown(old)}, the recipe says {_shown(new)}. {advice}")
     if said := policy.check_same_way(state.watched, recipe.run.on_bad_step, recipe.run.spike):
@@ -362,10 +366,13 @@ def _check_same_way(path: Path, state: State, before: dict[str, Any], now: dict[
 
 def _apart(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
     """Down to the first key that two unlike values do not share."""
-    while isinstance(old, dict) and isinstance(new, dict):
+    while True:
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            old, new = dict(enumerate(old)), dict(enumerate(new))
+        if not (isinstance(old, dict) and isinstance(new, dict)):
+            return name, old, new
         key = next(key for key in [*new, *old] if old.get(key) != new.get(key))
         name, old, new = f"{name}.{key}", old.get(key), new.get(key)
-    return name, old, new
 
 
 def _exact(value: Any) -> Any:

@@ -233,6 +233,9 @@ class TrainRecipe(Model):
             if self.rewards:
                 raise ValueError(f"rewards: nothing is sampled in stage {self.stage}. Leave it out, or set stage to {', '.join(SAMPLING)}")
             raise ValueError(f"rewards: stage {self.stage} needs to know what an answer earns: [{{model: RUN}}], a function or a grader")
+        names = [one.shown for one in self.rewards]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"rewards: two of them are called '{twice}' in metrics and rollouts. Give each a `name` of its own")
         if self.stage in ALIGN and not self.data.tables:
             raise ValueError(f"data.shards: stage {self.stage} learns from tables of feedback or prompts. Name them in data.tables")
         return self

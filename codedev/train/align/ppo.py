@@ -36,7 +36,7 @@ from codedev.train.align import alarms, objectives, rollouts, sampled
 from codedev.train.align.examples import prepare
 from codedev.train.align.policy import Policy, Told, Value, batch_of, reading, told
 from codedev.train.align.ppo_recipe import PpoRecipe
-from codedev.train.align.preference import feeds, leave, reward_identity
+from codedev.train.align.preference import feeds, leave, rewards_identity
 from codedev.train.align.preference_data import Feed
 from codedev.train.chatglm import adapter as leads
 from codedev.train.checkpoint import State
@@ -134,7 +134,7 @@ class _Work:
         identity = {
             "data.examples": read_json(feed.folder / "prepared.json")["manifests"]["examples.arrow"],
             **{f"ppo.{name}": value for name, value in self.own.model_dump(exclude={"max_kl", "on_alarm"}).items()},
-            "rewards": [reward_identity(one) for one in recipe.rewards],
+            **rewards_identity(recipe),
         }
         return pretrain.Work(
             data=feed,

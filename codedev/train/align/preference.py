@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from codedev._errors import RecipeError
+from codedev._errors import InputError, RecipeError
 from codedev._run import Progress, file_hash, read_json, write_text
 from codedev.train import loop, pretrain
 from codedev.train import model as models
@@ -28,11 +28,14 @@ from codedev.train.align import sampled, trl_trainers
 from codedev.train.align.examples import Kind, prepare
 from codedev.train.align.policy import reading
 from codedev.train.align.preference_data import Feed
+from codedev.train.align.rewards import check_graded
+from codedev.train.align.scoring import folder_of
 from codedev.train.align.trl_trainers import MEASURED, Trainer, section_of
 from codedev.train.chatglm import adapter as leads
 from codedev.train.compute.parallel import World
 from codedev.train.instructions import prepared
 from codedev.train.instructions.vocabularies import check_file
+from codedev.train.pretrain import MENDED
 from codedev.train.recipe import SAMPLING, TrainRecipe, absolute
 from codedev.train.use import chat_files
 from codedev.train.use.companions import TEMPLATE
@@ -96,6 +99,17 @@ def feeds(recipe: TrainRecipe, progress: Progress) -> tuple[Feed, Feed | None, d
     reader = prepared.reader(recipe)
     check_file(recipe, reader.vocabulary.path, str(reader.tokenizer), "Leave data.tokenizer out, or name")
     found = prepare(recipe, KINDS[recipe.stage], progress)
+    if recipe.stage == "kto":
+        labels = found.table.column("label").unique().to_pylist()
+        if len(labels) == 1:
+            which = "good" if labels[0] else "bad"
+            raise InputError(
+                f"data.tables: all {len(found.table):,} answers are {which}, and kto learns what tells good ones from bad ones. "
+                "Add the others, or look whether another column says which is which"
+            )
+    check_graded(recipe.rewards, found.table)
+    if len(found.heldout):
+        check_graded(recipe.rewards, found.heldout)
     answers = section_of(recipe).answers if recipe.stage in SAMPLING else 1
     folder = Path(found.told["prepared"])
     feed = Feed(reader, found.table, folder, recipe.stage, answers)
@@ -127,7 +141,7 @@ def _work(recipe: TrainRecipe, feed: Feed, heldout: Feed | None, rewards: sample
         "data.examples": read_json(feed.folder / "prepared.json")["manifests"]["examples.arrow"],
         **{f"{recipe.stage}.{name}": value for name, value in section_of(recipe).model_dump().items()},
         **({"batch.micro_rows": recipe.batch.micro_rows} if _by_micro(recipe) else {}),
-        **({"rewards": [reward_identity(one) for one in recipe.rewards]} if sampling else {}),
+        **(rewards_identity(recipe) if sampling else {}),
     }
     return pretrain.Work(
         data=feed,
@@ -217,12 +231,20 @@ def _by_micro(recipe: TrainRecipe) -> bool:
     return recipe.stage == "kto" or (recipe.stage == "grpo" and section_of(recipe).loss == "bnpo")
 
 
-def reward_identity(one: Any) -> dict[str, Any]:
-    told: dict[str, Any] = one.model_dump(exclude={"seconds", "sandbox", "function", "model"})
-    if one.function is not None:
-        file, _, name = one.function.rpartition(":")
-        told |= {"function": name, "file": file_hash(Path(file)) if Path(file).is_file() else None}
-    return told | ({"model": Path(one.model).name} if one.model is not None else {})
+def rewards_identity(recipe: TrainRecipe) -> dict[str, Any]:
+    """What of the rewards decides the weights. A function's file that changes is told of, not refused: it is mended while a run waits."""
+    told, files = [], {}
+    for one in recipe.rewards:
+        told.append(one.model_dump(exclude={"seconds", "sandbox", "function", "model"}))
+        if one.function is not None:
+            file, _, name = one.function.rpartition(":")
+            told[-1]["function"] = name
+            files[f"{Path(file).name}:{name}"] = file_hash(Path(file)) if Path(file).is_file() else None
+        if one.model is not None:
+            folder = folder_of(Path(one.model))
+            weights = {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))}
+            told[-1] |= {"model": Path(one.model).name, "weights": weights}
+    return {"rewards": told, MENDED: files}
 
 
 def _result(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,9 +6,12 @@ document; the weights are those before the answers, so the run goes on from its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -17,12 +20,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
+import pyarrow as pa
 
 from codedev._errors import InputError, RunError
 from codedev.eval import graders, sandbox
 from codedev.train.align.reward_recipe import RewardRecipe
 
 _LOADING = 120.0  # seconds in which a function's file may import what it needs
+_LARGEST = 1e15  # of a reward: its square, summed over answers, is still a float32
 
 
 class Asked(NamedTuple):
@@ -85,8 +91,11 @@ def earn(sources: Sequence[Source], asked: Sequence[Asked]) -> Earned:
         if len(given) != len(asked):
             raise RunError(f"reward {source.name}: gave {len(given)} numbers for {len(asked)} answers. Give one for each")
         for one, number in zip(asked, given, strict=True):
-            if not math.isfinite(number):
-                raise RunError(f"reward {source.name}: gave {number} for an answer to {one.document}. Give a finite number")
+            if not abs(source.weight * number) <= _LARGEST:
+                raise RunError(
+                    f"reward {source.name}: gave {number:g} for the answer {one.answer[:40]!r} to the prompt {one.document}. Give a number "
+                    + ("that is finite" if not math.isfinite(number) else f"that is with its weight no more than {_LARGEST:g}")
+                )
         parts[source.name] = np.asarray(given, np.float64)
     return Earned(sum((source.weight * parts[source.name] for source in sources), np.zeros(len(asked))), parts)
 
@@ -100,7 +109,11 @@ class Function:
         self._called, self._seconds = f"{file.name}:{name}", seconds
         host = Path(__file__).with_name("host.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(host), str(file), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, str(host), str(file), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the run, which finishes its step with it
         )
         self._kept = b""
         self._reply(_LOADING, "to be loaded")
@@ -120,7 +133,8 @@ class Function:
         return scores
 
     def close(self) -> None:
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # and what it has started
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -150,29 +164,69 @@ class Function:
                 raise self._ended()
             self._kept += piece
         line, _, self._kept = self._kept.partition(b"\n")
-        reply: dict[str, Any] = json.loads(line)
-        if "error" in reply:
-            raise RunError(
-                f"reward {self._called}: {reply['error']}, in {reply['where']} it. Mend the function, and run the same command again"
-            )
+        try:
+            reply: dict[str, Any] = json.loads(line)
+            fault = f"{reply['error']}, in {reply['where']} it" if "error" in reply else None
+            if not fault and "ready" not in reply:
+                reply["scores"] = [float(score) for score in reply["scores"]]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            fault = "something in it writes where its numbers go: to a file descriptor that is not its own"
+        if fault:
+            raise RunError(f"reward {self._called}: {fault}. Mend the function, and run the same command again")
         return reply
 
     def _ended(self) -> RunError:
-        code = self._process.wait()
-        return RunError(f"reward {self._called}: its process ended with code {code}. Look at what it printed above")
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return RunError(
+                f"reward {self._called}: closed what its numbers are sent by. Mend the function, and run the same command again"
+            )
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        return RunError(
+            f"reward {self._called}: its process ended {how}. Look at what it printed above, mend it, and run the same command again"
+        )
+
+
+def check_graded(sources: Sequence[RewardRecipe], prompts: pa.Table) -> None:
+    """InputError where prompts (examples.SCHEMA) do not say to graders what is right: before a run, not in the midst of it."""
+    for source in sources:
+        if source.grader is None:
+            continue
+        column = source.column or source.grader
+        lacking = [
+            row
+            for row, reference in enumerate(prompts.column("reference").to_pylist())  # 3 µs each
+            if _said(orjson.loads(reference or "{}"), column) is None
+        ]
+        if lacking:
+            first, document = (prompts.column(name)[lacking[0]].as_py() for name in ("reference", "document"))
+            raise InputError(
+                f"rewards: grader {source.grader}: {len(lacking):,} of {len(prompts):,} prompts do not say what is right in '{column}'; "
+                f"the first, {document}, has {_known(orjson.loads(first or '{}'))}. Name another column, or leave those rows out"
+            )
 
 
 def _right(one: Asked, column: str, grader: str) -> str:
-    """What the reference says is right, as one text: unit tests may be a list of lines."""
-    found = one.reference.get(column)
+    """What the reference says is right."""
+    found = _said(one.reference, column)
+    if found is None:
+        raise RunError(
+            f"reward {grader}: the prompt {one.document} does not say what is right in '{column}'; its reference has "
+            f"{_known(one.reference)}. Name the column, or keep it beside the conversation when the corpus is built"
+        )
+    return found
+
+
+def _said(reference: dict[str, Any], column: str) -> str | None:
+    """What is right, as one text: unit tests may be a list of lines."""
+    found = reference.get(column)
     if isinstance(found, list) and all(isinstance(line, str) for line in found):
         found = "\n".join(found)
     if isinstance(found, int | float) and not isinstance(found, bool):
         found = str(found)
-    if not isinstance(found, str) or not found.strip():
-        known = ", ".join(sorted(one.reference)) or "nothing"
-        raise RunError(
-            f"reward {grader}: the prompt {one.document} does not say what is right in '{column}'; its reference has {known}. Name the "
-            "column, or keep it beside the conversation when the corpus is built"
-        )
-    return found
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def _known(reference: dict[str, Any]) -> str:
+    return ", ".join(sorted(name for name, value in reference.items() if value is not None)) or "nothing"

@@ -88,7 +88,7 @@ def open_reward_model(
     `share`: a model with an adapter, not yet spread over processes, on whose base an adapter at `path` may stand instead of on one of its
     own (lent.py); where it cannot it gets its own.
     """
-    folder = path / "model" if (path / "recipe.yaml").is_file() and (path / "model").is_dir() else path
+    folder = folder_of(path)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shared = share is not None and lent.why_not(share, folder) is None
@@ -116,6 +116,11 @@ def open_reward_model(
         score_ids=score,
         batch=batch,
     )
+
+
+def folder_of(path: Path) -> Path:
+    """Of a run its model."""
+    return path / "model" if (path / "recipe.yaml").is_file() and (path / "model").is_dir() else path
 
 
 def open_model(folder: Path, device: torch.device | None = None) -> Any:
