@@ -74,8 +74,14 @@ def unit_tests(texts: Sequence[str], checks: Sequence[str], *, seconds: float = 
 
 def code(text: str) -> str:
     """The first fenced block of Python of a text, or the text where it has none."""
+    found = fenced(text)
+    return text if found is None else found
+
+
+def fenced(text: str) -> str | None:
+    """The first fenced block of Python of a text."""
     found = _FENCE.search(text)
-    return found[1] if found else text
+    return found[1] if found else None
 
 
 def _boxed(text: str) -> str | None:

@@ -196,9 +196,9 @@ def write(
     return [Written(stream.text, stream.tokens, why or "length") for stream, why in zip(streams, watch.why, strict=True)]
 
 
-def write_all(opened: Opened, prompts: Iterable[list[int]], sampling: Sampling) -> Iterator[Written]:
-    """What the model writes after each of any number of prompts (tokens), in their order."""
-    prompts, begin = iter(prompts), 0
+def write_all(opened: Opened, prompts: Iterable[list[int]], sampling: Sampling, begin: int = 0) -> Iterator[Written]:
+    """What the model writes after each of any number of prompts (tokens), in their order, the first of which draws as number `begin`."""
+    prompts = iter(prompts)
     while batch := list(islice(prompts, _ROWS * _SORTED)):
         made: list[Written | None] = [None] * len(batch)
         for group in _groups(batch, opened):

@@ -1,0 +1,106 @@
+"""Evaluate models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, print_json
+
+if TYPE_CHECKING:
+    from codedev.eval.lm import LM
+    from codedev.eval.recipe import Endpoint
+
+
+@click.command("eval")
+@click.argument("recipe", type=PATH)
+@click.option("--model", default=None, help="Evaluate this model in place of the recipe's.")
+@click.option("--out", default=None, help="Where the records and results go; default: the recipe's `out`.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Ask so many questions of each task.")
+@OVERRIDES
+@JSON
+@QUIET
+def eval_command(
+    recipe: Path, model: str | None, out: str | None, limit: int | None, overrides: tuple[str, ...], as_json: bool, quiet: bool
+) -> None:
+    """Ask a model the tasks that RECIPE names: bits per byte, multiple choice, exact answers, programs that pass tests.
+
+    Every question, what the model said and its score lie in OUT/tasks/<name>/records.parquet, the scores with intervals of 95 % in
+    OUT/results.json. A finished task is not asked again, an interrupted one goes on.
+
+    \b
+    Example: codedev eval eval.yaml
+             codedev eval eval.yaml --model runs/tuned --out evals/tuned --limit 100
+    """
+    from codedev._recipe import check, overridden, read
+    from codedev._terminal import watch
+    from codedev.eval.recipe import EvalRecipe
+    from codedev.eval.run import evaluate
+
+    data = overridden(read(recipe), overrides)
+    # What the command line names is where the person stands, what the recipe names is beside it.
+    given = {"model": None if model is None else _here(model), "out": None if out is None else str(Path(out).resolve())}
+    data |= {name: value for name, value in given.items() if value is not None}
+    if limit is not None:
+        data["tasks"] = [task | {"limit": limit} if isinstance(task, dict) else task for task in data.get("tasks") or ()]
+    loaded, base = check(data, EvalRecipe, str(recipe)), recipe.resolve().parent
+    with watch(quiet=quiet or as_json) as progress:
+        results = evaluate(loaded, base, lambda asked, template: _open(asked, template, base), progress=progress)
+    if as_json:
+        print_json(results)
+    else:
+        show(results)
+
+
+_GROUPS = 20  # groups of a task that a table shows, at most
+
+
+def _here(model: str) -> str:
+    return str(Path(model).resolve()) if Path(model).exists() else model
+
+
+def _open(asked: str | Endpoint, template: str | None, base: Path) -> LM:
+    if not isinstance(asked, str):
+        from codedev.eval.endpoint import open_endpoint
+
+        return open_endpoint(asked)
+    from codedev.train.model_path import located
+    from codedev.train.use.lm import open_lm
+
+    local: LM = open_lm(located(asked, base), template)
+    return local
+
+
+def show(results: dict[str, Any]) -> None:
+    """A table of the tasks' scores."""
+    from codedev._terminal import note, print_table
+
+    rows = []
+    for name, told in results["tasks"].items():
+        if len(told["scores"]) > _GROUPS:
+            note(f"{name}: the scores of {len(told['scores']) - 1} groups are in {results['out']}/results.json")
+        for group, measured in told["scores"].items():
+            for metric, one in measured.items():
+                if group and (metric != next(iter(measured)) or len(told["scores"]) > _GROUPS):
+                    continue  # of groups the first metric alone
+                rows.append([f"  {group}" if group else name, metric, _figure(metric, one["value"]), _interval(metric, one), one["n"]])
+    print_table(results["model"]["name"], ["task", "metric", "score", "95 %", "n"], rows)
+    for name, told in results["tasks"].items():
+        if told["left_out"]:
+            first = told["left_out"][0]
+            note(f"{name}: left out {len(told['left_out'])} rows that are no questions: {first['file']} row {first['row']}: {first['why']}")
+    note(f"{results['out']}/results.json; every question: {results['out']}/tasks/<task>/records.parquet")
+
+
+def _figure(metric: str, value: float) -> str:
+    return f"{value:.4f}" if metric in ("bits_per_byte", "gzip", "zstd") else f"{100 * value:.1f} %"
+
+
+def _interval(metric: str, one: dict[str, Any]) -> str:
+    if one["low"] is None or one["low"] == one["high"]:
+        return ""
+    if metric == "bits_per_byte":
+        return f"{one['low']:.4f}–{one['high']:.4f}"
+    return f"{100 * one['low']:.1f}–{100 * one['high']:.1f}"
