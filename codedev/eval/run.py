@@ -62,7 +62,8 @@ def evaluate(
             on_task(told[task.name])
         model = {"name": lm.name, "identity": lm.identity, "template": recipe.template}
         results = {"format": FORMAT, "codedev": __version__, "model": model, "tasks": told}
-        write_json(out / "results.json", results)
+        kept = {name: {key: value for key, value in one.items() if key != "again"} for name, one in told.items()}
+        write_json(out / "results.json", results | {"tasks": kept})  # the same bytes, however often it was interrupted
     return results | {"out": str(out), "seconds": round(time.perf_counter() - began, 2)}
 
 

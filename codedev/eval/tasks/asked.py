@@ -20,6 +20,8 @@ from codedev.eval.recipe import AnswerTask, ChoiceTask, CodeTask
 
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
+_ITSELF = ("passage", "question", "choices")  # ids say nothing across files: anatomy/0 is there in dev and in test
+
 Row = dict[str, Any]
 Measured = dict[str, dict[str, Estimate]]
 
@@ -77,7 +79,7 @@ def chosen(ids: Sequence[str], limit: int) -> np.ndarray:
 def shots(task: ChoiceTask | AnswerTask | CodeTask, asked: Asked, row: Row) -> list[Row]:
     """The first examples of the question's group, or of all where that has too few; never the question itself."""
     for pool in (asked.examples.get(row["group"], []), asked.examples.get("", [])):
-        found = [one for one in pool if one["id"] != row["id"] and one["question"] != row["question"]][: task.shots]
+        found = [one for one in pool if any(one[name] != row[name] for name in _ITSELF)][: task.shots]
         if len(found) == task.shots:
             return found
     raise InputError(f"{task.name}: there are not {task.shots} examples beside question {row['id']}. Set shots lower or give `examples`")

@@ -115,6 +115,7 @@ def _figures(records: pa.Table, seed: int) -> dict[str, intervals.Estimate]:
 
 def _of_files(task: TextTask) -> Asked:
     files, ids, texts, groups = [], [], [], []
+    by: dict[str, list[str | None]] = {name: [] for name in task.by}  # as rows have them; the source of others is their file
     for path in map(Path, task.paths):
         plain = [path] if path.suffix.lower() in _PLAIN else sorted(path.rglob("*")) if path.is_dir() else []
         plain = [file for file in plain if file.suffix.lower() in _PLAIN and file.is_file()]
@@ -122,6 +123,8 @@ def _of_files(task: TextTask) -> Asked:
             files.append(file)
             ids.append(file.name if file == path else file.relative_to(path).as_posix())
             groups.append(path.name)
+            for name, values in by.items():
+                values.append(path.name if name == "source" else None)
             try:
                 texts.append(file.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError) as error:
@@ -135,9 +138,12 @@ def _of_files(task: TextTask) -> Asked:
                 ids.append(str(row.get("id", f"{file.name}/{number}")))
                 groups.append(file.name)
                 texts.append(text)
-    table = pa.table(
-        {"id": pa.array(ids, pa.string()), "text": pa.array(texts, pa.large_string()), "source": pa.array(groups, pa.string())}
-    )
+                for name, values in by.items():
+                    value = row.get(name, file.name if name == "source" else None)
+                    values.append(None if value is None else str(value))
+    told = {name: pa.array(values, pa.string()) for name, values in by.items() if any(value is not None for value in values)}
+    columns = {"id": pa.array(ids, pa.string()), "text": pa.array(texts, pa.large_string()), "source": pa.array(groups, pa.string())}
+    table = pa.table(columns | told)
     return Asked(_limited(table, task), {}, (), files)
 
 

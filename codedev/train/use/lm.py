@@ -139,7 +139,7 @@ class Local(NamedTuple):
         room = self._room(0)
         if len(rest) > room:
             raise InputError(f"{self.name}: a choice of {len(rest)} tokens; the model has {room} positions")
-        before = before[max(0, len(before) + len(rest) - room) :]
+        before = before[max(0, len(before) + len(rest) - 1 - room) :]  # the last token of the text is only predicted
         if not len(before):
             if self._begin is None:
                 raise InputError(f"{self.name}: has no beginning-of-document token, so that something must stand before a choice")
