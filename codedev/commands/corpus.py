@@ -272,6 +272,57 @@ def corpus_remove(
             note(f"{export}: was exported before the removal; export again")
 
 
+@corpus.command("contamination")
+@click.argument("corpus", type=PATH)
+@click.option(
+    "--against", "tasks", multiple=True, required=True, type=PATH, help="A file or folder of questions: a task; may be given again."
+)
+@click.option(
+    "--columns", multiple=True, metavar="MEANING=KEY", help="Which key of a row is its question, choices, answer, passage, id or group."
+)
+@click.option("--min-overlap", type=click.FloatRange(0.5, 1), default=0.8, show_default=True, help="Of a question of 32 words or more.")
+@click.option("--out", type=PATH, default=None, help="A folder for every match with its evidence: Parquet and JSON.")
+@WORKERS
+@JSON
+@QUIET
+def corpus_contamination(
+    corpus: Path,
+    tasks: tuple[Path, ...],
+    columns: tuple[str, ...],
+    min_overlap: float,
+    out: Path | None,
+    workers: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Which questions of evaluation sets stand in documents of CORPUS: a corpus directory, or Parquet files with a column `text`.
+
+    Files are read in the layouts of MMLU, CMMLU, AGIEval, GSM8K, MATH, CMath, HumanEval, MBPP and MultiPL-E; --columns names others.
+
+    \b
+    Example: codedev corpus contamination corpus --against human-eval/data --against gsm8k/test.jsonl --out seen
+             codedev corpus contamination part.parquet --against mine.csv --columns question=prompt --columns answer=key
+    """
+    from codedev._terminal import compiling, note, watch
+
+    click.get_current_context().with_resource(compiling(quiet=quiet or as_json))
+    from codedev.corpus.contamination.search import seen_questions, show
+
+    pairs = [one.partition("=") for one in columns]
+    if wrong := next((one for one, pair in zip(columns, pairs, strict=True) if not pair[1]), None):
+        raise click.UsageError(f"--columns {wrong}: write MEANING=KEY, as in question=prompt")
+    with watch(quiet=quiet or as_json) as progress:
+        mapped = {meaning: key for meaning, _, key in pairs}
+        threads = workers or default_workers()
+        found = seen_questions(corpus, tasks, columns=mapped, min_overlap=min_overlap, out=out, threads=threads, progress=progress)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        show(found)
+        if out:
+            note(f"every match with its evidence: {out / 'documents.parquet'}")
+
+
 @corpus.command("diff")
 @click.argument("directory_a", type=PATH)
 @click.argument("directory_b", type=PATH)

@@ -167,7 +167,9 @@ def _located(recipe: CorpusRecipe, base: Path) -> CorpusRecipe:
         toxic = moved(toxic, lists={tag: tuple(map(at, paths)) for tag, paths in toxic.lists.items()})
         if toxic.classifier:
             toxic = moved(toxic, classifier=moved(toxic.classifier, model=at(toxic.classifier.model)))
-    return moved(recipe, language=spoken, quality=quality, toxicity=toxic)
+    if looked_for := recipe.decontaminate:
+        looked_for = moved(looked_for, against=tuple(map(at, looked_for.against)))
+    return moved(recipe, language=spoken, quality=quality, toxicity=toxic, decontaminate=looked_for)
 
 
 def _content(recipe: CorpusRecipe) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from codedev._errors import RecipeError, nearest
 from codedev._recipe import Model
 from codedev.corpus import presets
 from codedev.corpus.bounds import Bounded, Share, check_mask, check_owner, check_reached, check_tags, own_bounds
+from codedev.corpus.contamination.config import Decontaminate
 from codedev.corpus.document import KINDS
 from codedev.corpus.learned.config import Learned, Perplexity, Toxicity
 from codedev.corpus.repeats.config import Lines, Substring, Url
@@ -291,6 +292,7 @@ class CorpusRecipe(Model):
     quality: Quality = Quality()
     toxicity: Toxicity | None = None
     pii: Personal | None = None
+    decontaminate: Decontaminate | None = None
     dedup: Dedup = Dedup()
     expect: Expect = Expect()
     unit_bytes: int = Field(default=32 << 20, ge=1 << 10)  # raw bytes of a work unit: larger files are split, smaller ones packed

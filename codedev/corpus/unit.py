@@ -109,6 +109,11 @@ def _planned(recipe: CorpusRecipe) -> list[_Planned]:
     rules = recipe.quality
     stages.append(_Planned("scores", quality.version(rules), partial(quality.scoring, rules), quality.scores(rules)))
     stages += _learned(recipe)  # behind the scores: a rewritten text is the one that is kept
+    if looked_for := recipe.decontaminate:
+        from codedev.corpus.contamination import stage as contamination
+
+        find = partial(contamination.contamination_stage, looked_for)
+        stages.append(_Planned("contamination", contamination.version(looked_for), find, contamination.COLUMNS))
     if minhash := recipe.dedup.minhash:
         from codedev.corpus.near import sketch  # its kernels too
 
@@ -186,6 +191,10 @@ def filters(recipe: CorpusRecipe) -> list[tuple[str, Filter]]:
         from codedev.corpus import toxicity
 
         chosen.append(("toxicity", toxicity.toxicity_filter(toxic)))
+    if looked_for := recipe.decontaminate:
+        from codedev.corpus.contamination import stage as contamination
+
+        chosen.append(("contamination", contamination.contamination_filter(looked_for)))
     return chosen
 
 
@@ -224,6 +233,7 @@ _PATHS: Any = {
     "perplexity": {"models"},
     "lists": True,  # of `toxicity`
     "classifier": {"model"},
+    "against": True,  # of `decontaminate`
 }
 
 
@@ -231,7 +241,7 @@ def judge_key(context: Context, scored: str) -> str:
     recipe = context.recipe
     parts = [
         part.model_dump(mode="json", exclude=_PATHS) if part else None
-        for part in (recipe.pii, recipe.language, recipe.quality, recipe.toxicity)
+        for part in (recipe.pii, recipe.language, recipe.quality, recipe.toxicity, recipe.decontaminate)
     ]
     return content_key(scored, quality.VERSION, language.VERSION, language.thresholds_hash(), parts)
 
