@@ -85,22 +85,37 @@ def show(results: dict[str, Any]) -> None:
             for metric, one in measured.items():
                 if group and (metric != next(iter(measured)) or len(told["scores"]) > _GROUPS):
                     continue  # of groups the first metric alone
-                rows.append([f"  {group}" if group else name, metric, _figure(metric, one["value"]), _interval(metric, one), one["n"]])
+                rows.append(_row(f"  {group}" if group else name, metric, one))
+        for part, measured in told.get("contamination", {}).get("scores", {}).items():
+            if measured is not None and told["contamination"]["seen"]:
+                metric = next(iter(measured))
+                rows.append(_row(f"  {part} in training", metric, measured[metric]))
     print_table(results["model"]["name"], ["task", "metric", "score", "95 %", "n"], rows)
     for name, told in results["tasks"].items():
+        if (held := told.get("contamination")) is not None:
+            asked = f"{held['seen']} of {told['questions']} questions are in the training corpora"
+            note(f"{name}: {asked}" + (f" ({held['too_short']} are too short to be looked for)" if held["too_short"] else ""))
         if told["left_out"]:
             first = told["left_out"][0]
             note(f"{name}: left out {len(told['left_out'])} rows that are no questions: {first['file']} row {first['row']}: {first['why']}")
     note(f"{results['out']}/results.json; every question: {results['out']}/tasks/<task>/records.parquet")
 
 
+def _row(label: str, metric: str, one: dict[str, Any]) -> list[Any]:
+    return [label, metric, _figure(metric, one["value"]), _interval(metric, one), one["n"]]
+
+
 def _figure(metric: str, value: float) -> str:
-    return f"{value:.4f}" if metric in ("bits_per_byte", "gzip", "zstd") else f"{100 * value:.1f} %"
+    from codedev.eval.intervals import is_share
+
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.4f}"
 
 
 def _interval(metric: str, one: dict[str, Any]) -> str:
     if one["low"] is None or one["low"] == one["high"]:
         return ""
-    if metric == "bits_per_byte":
-        return f"{one['low']:.4f}–{one['high']:.4f}"
-    return f"{100 * one['low']:.1f}–{100 * one['high']:.1f}"
+    from codedev.eval.intervals import is_share
+
+    if is_share(metric):
+        return f"{100 * one['low']:.1f}–{100 * one['high']:.1f}"
+    return f"{one['low']:.4f}–{one['high']:.4f}"

@@ -8,6 +8,7 @@ import numpy as np
 
 _Z = 1.959963984540054  # of 95 % on both sides
 RESAMPLES = 2000
+_SHARES = ("acc", "acc_norm", "acc_bytes", "exact", "exact_match", "majority", "pass")
 
 
 class Estimate(NamedTuple):
@@ -46,3 +47,8 @@ def ratio(above: np.ndarray, below: np.ndarray, seed: int = 0) -> Estimate:
         found[at] = above[drawn].sum() / below[drawn].sum()
     low, high = np.quantile(found, [0.025, 0.975])
     return Estimate(whole, float(low), float(high), n)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric's figures are shares of questions, which people read as percentages."""
+    return metric.split("@")[0].split(",")[0] in _SHARES

@@ -6,6 +6,7 @@ tasks:
   - {name: held-out, kind: text, shards: shards/heldout}
   - {name: cmmlu, kind: choice, paths: [cmmlu/test], examples: [cmmlu/dev], shots: 5}
   - {name: gsm8k, kind: answer, paths: [gsm8k/test.jsonl], examples: [gsm8k/train.jsonl], shots: 8}
+  - {name: mine, kind: lm_eval, task: mine.yaml}  # a task of lm-eval
   - {name: humaneval, kind: code, paths: [HumanEval.jsonl.gz], samples: 20, temperature: 0.8, k: [1, 10]}
 """
 
@@ -127,7 +128,16 @@ class CodeTask(_Questions):
         return self
 
 
-Task = Annotated[TextTask | ChoiceTask | AnswerTask | CodeTask, Field(discriminator="kind")]
+class HarnessTask(_Task):
+    """A task of lm-eval."""
+
+    kind: Literal["lm_eval"]
+    task: str  # a name that lm-eval knows, of which the data are on this machine; or a .yaml file in its format
+    shots: int | None = Field(default=None, ge=0, le=1000)  # null = as the task says
+    code: bool = False  # whether a .yaml file may name Python functions, which are run
+
+
+Task = Annotated[TextTask | ChoiceTask | AnswerTask | CodeTask | HarnessTask, Field(discriminator="kind")]
 
 
 class EvalRecipe(Model):
@@ -136,6 +146,7 @@ class EvalRecipe(Model):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     template: str | None = None  # null = prompts as they are; a chat template's name, or `own`: prompts are what a person says
     seed: int = 0  # of intervals
+    corpora: tuple[str, ...] = ()  # corpora that the model was trained on: the questions in them are counted, and scored apart
 
     @field_validator("tasks")
     @classmethod
@@ -152,12 +163,15 @@ def absolute(recipe: EvalRecipe, base: Path) -> EvalRecipe:
     def at(path: str) -> str:
         return str((base / Path(path).expanduser()).resolve())
 
-    tasks = []
+    tasks: list[Task] = []
     for task in recipe.tasks:
+        if isinstance(task, HarnessTask):
+            tasks.append(task.model_copy(update={"task": at(task.task)} if task.task.endswith((".yaml", ".yml")) else {}))
+            continue
         moved: dict[str, object] = {"paths": tuple(map(at, task.paths))}
         if isinstance(task, TextTask):
             moved |= {name: at(value) for name in ("shards", "corpus") if (value := getattr(task, name)) is not None}
         else:
             moved["examples"] = tuple(map(at, task.examples))
         tasks.append(task.model_copy(update=moved))
-    return recipe.model_copy(update={"tasks": tuple(tasks), "out": at(recipe.out)})
+    return recipe.model_copy(update={"tasks": tuple(tasks), "out": at(recipe.out), "corpora": tuple(map(at, recipe.corpora))})

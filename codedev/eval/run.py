@@ -2,6 +2,7 @@
 
     OUT/recipe.yaml                  with every default written out
     OUT/results.json                 written last: scores with their intervals, what they depend on
+    OUT/seen.json                    with `corpora`: the questions that they hold
     OUT/tasks/<name>/records.parquet a row a question: what was asked, the gold answer, what the model said, the score
     OUT/tasks/<name>/result.json     the scores of a finished task, with its key
     OUT/tasks/<name>/.parts/         records of a task that is being asked, for the next run
@@ -28,12 +29,13 @@ from codedev._run import Progress, atomic_write, content_key, file_hash, locked,
 from codedev.eval.intervals import Estimate
 from codedev.eval.lm import LM
 from codedev.eval.recipe import Endpoint, EvalRecipe, Task, absolute
+from codedev.eval.seen import apart, seen
 from codedev.eval.tasks import KINDS
 from codedev.eval.tasks.asked import Asked, Measured
 
 FORMAT = "codedev.eval/1"
 _AT_ONCE = 256  # questions of a part
-_OWN = {"recipe.yaml", "results.json", "tasks", "index.html"}
+_OWN = {"recipe.yaml", "results.json", "seen.json", "tasks", "index.html"}
 
 Open = Callable[[str | Endpoint, str | None], LM]
 Did = Callable[[dict[str, Any]], None]
@@ -54,11 +56,18 @@ def evaluate(
     tables = {task.name: KINDS[task.kind].questions(task) for task in recipe.tasks}
     with locked(out):
         sweep(out)
+        held = seen(recipe, out, progress)
         lm = opened(recipe.model, recipe.template)
         write_text(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         told = {}
         for task in recipe.tasks:
             told[task.name] = _task(task, tables[task.name], recipe, lm, out / "tasks" / task.name, progress)
+            if task.name in held:
+
+                def measure(some: pa.Table, task: Task = task) -> dict[str, Any]:
+                    return _told(KINDS[task.kind].measure(task, some, recipe.seed))[""]
+
+                told[task.name]["contamination"] = apart(held[task.name], records_of(out, task.name), measure)
             on_task(told[task.name])
         model = {"name": lm.name, "identity": lm.identity, "template": recipe.template}
         results = {"format": FORMAT, "codedev": __version__, "model": model, "tasks": told}
@@ -70,7 +79,7 @@ def evaluate(
 def _task(task: Task, asked: Asked, recipe: EvalRecipe, lm: LM, folder: Path, progress: Progress) -> dict[str, Any]:
     kind = KINDS[task.kind]
     files = sorted({(file.name, file_hash(file)) for file in asked.files})
-    own = task.model_dump(mode="json", exclude={"name", "paths", "examples", "shards", "corpus"})
+    own = task.model_dump(mode="json", exclude={"name", "paths", "examples", "shards", "corpus", "task"})
     key = content_key(FORMAT, kind.VERSION, own, files, asked.table.column("id").to_pylist(), lm.identity)
     done = folder / "result.json"
     if done.is_file() and (folder / "records.parquet").is_file():

@@ -10,6 +10,6 @@ No module keeps anything between calls, so that a task is asked piece by piece a
 
 from types import ModuleType
 
-from codedev.eval.tasks import answer, choice, code, text
+from codedev.eval.tasks import answer, choice, code, harness, text
 
-KINDS: dict[str, ModuleType] = {"text": text, "choice": choice, "answer": answer, "code": code}
+KINDS: dict[str, ModuleType] = {"text": text, "choice": choice, "answer": answer, "code": code, "lm_eval": harness}
