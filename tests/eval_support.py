@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as kinds
@@ -27,6 +28,19 @@ def tiny(folder: Path, family: str = "llama", *, seed: int = 0, begin: bool = Tr
     config = AutoConfig.for_model(family, **shape, **own, **tokens)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
+
+
+def lm_eval_model(folder: Path) -> Any:
+    """lm-eval's own model class on `folder`, its tokenizer the same file with the token that begins a text."""
+    import torch
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), bos_token=BEGIN, eos_token=END, pad_token=END)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, 1)])
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return HFLM(loaded, tokenizer=tokenizer, batch_size=8, device="cpu")
 
 
 def _tokenizer() -> Tokenizer:

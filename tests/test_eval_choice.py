@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from eval_support import BEGIN, END, FAMILIES, tiny
+from eval_support import FAMILIES, lm_eval_model, tiny
 
 from codedev import _recipe
 from codedev.corpus.questions import read_questions
@@ -49,12 +49,8 @@ def ours(folder: Path, model: Path, **task: Any) -> pa.Table:
 
 def theirs(folder: Path, model: Path, questions: pa.Table, examples: pa.Table | None, style: str, shots: int) -> list[dict[str, Any]]:
     """The samples of lm-eval on `questions`, a task written out for it, its own model class reading the same files."""
-    import torch
     from lm_eval.evaluator import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     for name, table in (("test", questions), ("dev", examples)):
         if table is not None:
@@ -77,12 +73,8 @@ def theirs(folder: Path, model: Path, questions: pa.Table, examples: pa.Table | 
     }
     if examples is not None:
         task |= {"fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"}, "num_fewshot": shots}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(model / "tokenizer.json"), bos_token=BEGIN, eos_token=END, pad_token=END)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, 1)])
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    lm = HFLM(loaded, tokenizer=tokenizer, batch_size=8, device="cpu")
     manager = TaskManager(include_defaults=False)
-    found = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, log_samples=True)
+    found = simple_evaluate(lm_eval_model(model), tasks=[task], task_manager=manager, bootstrap_iters=0, log_samples=True)
     return sorted(found["samples"]["local"], key=lambda one: one["doc_id"])
 
 
