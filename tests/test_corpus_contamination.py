@@ -90,7 +90,11 @@ def plain_scan(
     for every in places:
         for gram in every:
             shared[gram] = shared.get(gram, 0) + 1
-    weight = {gram: math.log(1 + len(questions) / count) for gram, count in shared.items()}
+    having: dict[str, int] = {}
+    for tokens in asked:
+        for word in {token.word for token in tokens[:-1]}:
+            having[word] = having.get(word, 0) + 1
+    weights = [[math.log(1 + len(questions) / having[token.word]) for token in tokens[:-1]] for tokens in asked]
     seeds: dict[tuple[str, ...], set[int]] = {}
     for question, all_ in enumerate(own):
         for residue in range(step):
@@ -125,7 +129,10 @@ def plain_scan(
                     ends.append(end)
                     if way == 1:
                         covered[question] = here
-                overlap = sum(weight[gram] for gram in met) / sum(weight[gram] for gram in places[question])
+                words = {place + n for place, gram in enumerate(own[question]) if gram in met for n in range(ngram)}
+                overlap = sum(weights[question][word] for word in words) / sum(weights[question])
+                if len(met & {*own[question]}) < len({*own[question]}):
+                    overlap = min(overlap, 1 - 1 / len(weights[question]))
                 if overlap >= least - 1e-12:
                     first, last = min(places[question][gram] for gram in met), max(places[question][gram] for gram in met)
                     stretch = tokens[ends[1]].start, tokens[ends[0] + ngram].start

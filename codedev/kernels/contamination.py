@@ -6,10 +6,11 @@ ideograph, a kana and a letter of Thai, Lao, Khmer, Myanmar or Tibetan is a toke
 Markdown, indentation and line breaks do not hide a question, and `has_close_elements` is three tokens.
 
 `scan` looks at every `step`-th n-gram of a document. One that is a seed of a question (see `index_of`) opens a match with it: from there,
-left and right, every n-gram of the question that the document has counts once, until more than `max_misses` n-grams in a row are none of
-the question's, or the document has gone on for twice the question's length. The overlap is the share of the question's n-grams that
-were met, each weighted by ln(1 + questions / questions that have it). A run of ngram + step - 1 tokens that are a question's whole text is
-always found: of each residue of positions modulo `step` the rarest n-gram is a seed.
+left and right, the n-grams of the question that the document has are met, wherever in the question they are, until more than `max_misses`
+n-grams in a row are none of its, or the document has gone on for twice the question's length. The overlap is the share of the question's
+tokens that lie in n-grams that were met, each weighted by ln(1 + questions / questions that have the token): a changed word costs itself, a
+word that is in every question little. Where an n-gram is missing, as where a word was put in, at least one token is. A run of ngram + step
+- 1 tokens that are a question's whole text is always found: of each residue of positions modulo `step` the rarest n-gram is a seed.
 
 Work is linear in the text where it resembles no question, at about 200 MB/s; memory is 16 bytes a token of the longest document.
 """
@@ -34,7 +35,7 @@ _U64, _I64, _I32, _F64 = numba.uint64[::1], numba.int64[::1], numba.int32[::1], 
 
 
 class Index(NamedTuple):
-    """What `scan` looks n-grams up in: texts are numbered, and so are their pairs with their distinct n-grams (postings)."""
+    """What `scan` looks n-grams up in: texts are numbered, and so are the places of n-grams in them (postings)."""
 
     ngram: int
     bits: np.ndarray  # uint64[power of two]: may there be an n-gram of this hash?
@@ -42,14 +43,19 @@ class Index(NamedTuple):
     grams: np.ndarray  # int32[slots]: which n-gram
     bounds: np.ndarray  # int64[n-grams + 1]: postings of each
     owners: np.ndarray  # int32[postings]: the text, rising within an n-gram
-    places: np.ndarray  # int32[postings]: the token of the text where the n-gram first is
+    places: np.ndarray  # int32[postings]: the token of the text where the n-gram begins, rising within a text
     seed_bounds: np.ndarray  # int64[n-grams + 1]
     seeds: np.ndarray  # int32: postings that open a match
-    weights: np.ndarray  # float64[n-grams]
-    totals: np.ndarray  # float64[texts]: the sum of weights of a text's distinct n-grams
-    lengths: np.ndarray  # int32[texts]: tokens
-    rows: np.ndarray  # int64[texts + 1]: the texts' tokens begin at starts[rows[text]]
-    starts: np.ndarray  # int64[tokens + texts]: first byte of each token in the texts' data; of each text's end too
+    firsts: np.ndarray  # int64[texts + 1]: the first of each text's tokens
+    weights: np.ndarray  # float64[tokens]
+    totals: np.ndarray  # float64[texts]: the sum of a text's weights
+    starts: np.ndarray  # int64[tokens + texts]: first byte of each token in the texts' data, and each text's end
+    hashes: np.ndarray  # uint64[tokens]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[texts]: tokens."""
+        return np.diff(self.firsts)
 
 
 class Matches(NamedTuple):
@@ -133,6 +139,12 @@ def tokens(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.concatenate(all_hashes), np.concatenate(all_starts), bounds
 
 
+def pairs(hashes: np.ndarray) -> np.ndarray:
+    """uint64: of each two tokens in a row."""
+    together: np.ndarray = hashes[:-1] * _BASE + hashes[1:]
+    return together
+
+
 @numba.njit(inline="always")
 def _gram(hashes, at, ngram):  # type: ignore[no-untyped-def]  # compiled by numba
     """The hash of the n-gram at token `at`, never 0."""
@@ -167,17 +179,15 @@ def index_of(data: np.ndarray, offsets: np.ndarray, ngram: int, step: int) -> In
     distinct, which = np.unique(found, return_inverse=True)
     order = np.lexsort((places, owners, which))
     which, owners, places = which[order], owners[order], places[order]
-    new = np.ones(size, bool)
+    new = np.ones(size, bool)  # the first of a text's postings with an n-gram
     new[1:] = (which[1:] != which[:-1]) | (owners[1:] != owners[:-1])
-    posting = np.cumsum(new) - 1  # of each occurrence
-    of_gram, of_text = which[new], owners[new]
-    shared = np.bincount(of_gram, minlength=len(distinct))  # texts that have it
-    weights = np.log1p((len(offsets) - 1) / shared)
+    first = np.flatnonzero(new)[np.cumsum(new) - 1]
+    shared = np.bincount(which[new], minlength=len(distinct))  # texts that have it
     rank = np.lexsort((places, shared[which], places % step, owners))
     rarest = np.ones(size, bool)
     rarest[1:] = (owners[rank][1:] != owners[rank][:-1]) | (places[rank][1:] % step != places[rank][:-1] % step)
-    is_seed = shared[of_gram] <= COMMON
-    is_seed[posting[rank[rarest]]] = True
+    is_seed = new & (shared[which] <= COMMON)
+    is_seed[first[rank[rarest]]] = True
     room = 1 << max(4, (2 * len(distinct)).bit_length())
     slots, grams = np.zeros(room, np.uint64), np.zeros(room, np.int32)
     bits = np.zeros(max(room // 8, 1), np.uint64)
@@ -187,17 +197,29 @@ def index_of(data: np.ndarray, offsets: np.ndarray, ngram: int, step: int) -> In
         bits,
         slots,
         grams,
-        _bounds(of_gram, len(distinct)),
-        of_text.astype(np.int32),
-        places[new].astype(np.int32),
-        _bounds(of_gram[is_seed], len(distinct)),
+        _bounds(which, len(distinct)),
+        owners.astype(np.int32),
+        places.astype(np.int32),
+        _bounds(which[is_seed], len(distinct)),
         np.flatnonzero(is_seed).astype(np.int32),
-        weights,
-        np.bincount(of_text, weights[of_gram], len(offsets) - 1),
-        lengths.astype(np.int32),
-        bounds + np.arange(len(bounds)),
+        bounds,
+        (weights := _weights(hashes, lengths)),
+        np.add.reduceat(weights, bounds[:-1]) if len(lengths) else np.empty(0),
         starts,
+        hashes,
     )
+
+
+def _weights(hashes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """ln(1 + texts / texts that have it) of every token."""
+    texts = np.repeat(np.arange(len(lengths)), lengths)
+    words, which = np.unique(hashes, return_inverse=True)
+    order = np.lexsort((texts, which))
+    new = np.ones(len(hashes), bool)
+    new[1:] = (which[order][1:] != which[order][:-1]) | (texts[order][1:] != texts[order][:-1])
+    having = np.bincount(which[order][new], minlength=len(words))
+    weights: np.ndarray = np.log1p(len(lengths) / having)[which]
+    return weights
 
 
 def _bounds(groups: np.ndarray, count: int) -> np.ndarray:
@@ -234,7 +256,7 @@ def _find(value, slots, grams, bits):  # type: ignore[no-untyped-def]  # compile
 
 @numba.njit(inline="always")
 def _posting(gram, text, bounds, owners):  # type: ignore[no-untyped-def]  # compiled by numba
-    """The posting of the n-gram with the text, or -1."""
+    """The first posting of the n-gram with the text, or -1."""
     low, high = bounds[gram], bounds[gram + 1]
     stop = high
     while low < high:
@@ -246,6 +268,22 @@ def _posting(gram, text, bounds, owners):  # type: ignore[no-untyped-def]  # com
     return low if low < stop and owners[low] == text else -1
 
 
+@numba.njit(inline="always")
+def _meet(posting, text, ngram, owners, places, firsts, weights, met, begun, stamp, stop):  # type: ignore[no-untyped-def]  # compiled by numba
+    """(weight of the tokens, n-grams) that the text's postings of an n-gram, `posting` the first, add to those that the match has met."""
+    total, grams = 0.0, np.int64(0)
+    while posting < stop and owners[posting] == text:
+        begin = firsts[text] + places[posting]
+        grams += begun[begin] != stamp
+        begun[begin] = stamp
+        for token in range(begin, begin + ngram):
+            if met[token] != stamp:
+                met[token] = stamp
+                total += weights[token]
+        posting += 1
+    return total, grams
+
+
 def scan(index: Index, data: np.ndarray, offsets: np.ndarray, step: int, max_misses: int, least: float) -> Matches:
     """All matches of an overlap of at least `least` in the documents. A document may match a text several times."""
     table, symbols = _tables()
@@ -255,34 +293,34 @@ def scan(index: Index, data: np.ndarray, offsets: np.ndarray, step: int, max_mis
         overlap = np.empty(room, np.float64)
         count = _scan(
             data, offsets, table, symbols, index.ngram, step, max_misses, least, index.bits, index.slots, index.grams, index.bounds,
-            index.owners, index.places, index.seed_bounds, index.seeds, index.weights, index.totals, index.lengths, out, overlap,
+            index.owners, index.places, index.seed_bounds, index.seeds, index.firsts, index.weights, index.totals, out, overlap,
         )  # fmt: skip
         if count <= room:
             break
         room = count
     row, text, start, end, first, last = out[:, :count].copy()
-    at = index.rows[text]
+    at = index.firsts[text] + text
     return Matches(row, text.astype(np.int32), start, end, index.starts[at + first], index.starts[at + last], overlap[:count].copy())
 
 
 @numba.njit(
     numba.int64(
         DATA, OFFSETS, TABLE, _SYMBOLS, numba.int64, numba.int64, numba.int64, numba.float64, _U64, _U64, _I32, _I64,
-        _I32, _I32, _I64, _I32, _F64, _F64, _I32, numba.int64[:, ::1], _F64,
+        _I32, _I32, _I64, _I32, _I64, _F64, _F64, numba.int64[:, ::1], _F64,
     ),
     nogil=True,
     cache=True,
 )  # fmt: skip
 def _scan(  # type: ignore[no-untyped-def]  # compiled by numba
     data, offsets, table, symbols, ngram, step, max_misses, least, bits, slots, grams, bounds,
-    owners, places, seed_bounds, seeds, weights, totals, lengths, out, overlaps,
+    owners, places, seed_bounds, seeds, firsts, weights, totals, out, overlaps,
 ):  # fmt: skip
     longest = np.int64(0)
     for row in range(len(offsets) - 1):
         longest = max(longest, offsets[row + 1] - offsets[row])
     room = longest // 2 + 2
     hashes, starts = np.empty(room, np.uint64), np.empty(room, np.int64)
-    met = np.zeros(len(owners), np.int32)  # the last match that met the posting
+    met, begun = np.zeros(len(weights), np.int32), np.zeros(len(weights), np.int32)  # the last match that met the token, the n-gram there
     covered = np.zeros(len(totals), np.int64)  # per text: a match has looked at the n-grams before this one, counted over all documents
     stamp, before, count = np.int32(0), np.int64(0), np.int64(0)
     for row in range(len(offsets) - 1):
@@ -297,9 +335,9 @@ def _scan(  # type: ignore[no-untyped-def]  # compiled by numba
                 if covered[text] > before + at:
                     continue
                 stamp += np.int32(1)
-                met[posting] = stamp
-                total = weights[gram]
-                reach = 2 * np.int64(lengths[text]) + SLACK
+                total, many = _meet(posting, text, ngram, owners, places, firsts, weights, met, begun, stamp, bounds[gram + 1])
+                length = firsts[text + 1] - firsts[text]
+                reach = 2 * length + SLACK
                 left, right = at, at
                 first = last = np.int64(places[posting])
                 for way in range(2):
@@ -320,15 +358,16 @@ def _scan(  # type: ignore[no-untyped-def]  # compiled by numba
                             right = here
                         else:
                             left = here
-                        if met[own] != stamp:
-                            met[own] = stamp
-                            total += weights[other]
-                            first, last = min(first, np.int64(places[own])), max(last, np.int64(places[own]))
+                        more, others = _meet(own, text, ngram, owners, places, firsts, weights, met, begun, stamp, bounds[other + 1])
+                        total, many = total + more, many + others
+                        first, last = min(first, np.int64(places[own])), max(last, np.int64(places[own]))
                     if way == 0:
                         covered[text] = before + here
-                overlap = min(total / totals[text], 1.0)
-                if overlap > 1.0 - 1e-9:  # the order of the sum is not that of the text's total
-                    overlap = 1.0
+                overlap = total / totals[text]
+                if many == length - ngram + 1:
+                    overlap = 1.0  # not nearly, by the order of the sum
+                else:
+                    overlap = min(overlap, 1.0 - 1.0 / length)
                 if overlap >= least:
                     if count < len(overlaps):
                         out[0, count], out[1, count] = row, text

@@ -1,11 +1,13 @@
 """Questions in documents, with evidence.
 
-A document holds a question when a stretch of it has the question's n-grams, by weight, to a share of `bound(tokens, min_overlap)`: all of
-a question of at most PERFECT tokens, `min_overlap` of one of at least RELAXED, in proportion between. `score` says the same with one number
-for all lengths: it is at least `min_overlap` exactly where the overlap is at least the bound.
+A document holds a question when of the question's tokens, by weight, a share of `bound(tokens, min_overlap)` lies in n-grams that a stretch
+of it has: all of a question of at most PERFECT tokens, `min_overlap` of one of at least RELAXED, in proportion between. `score` says the
+same with one number for all lengths: it is at least `min_overlap` exactly where the overlap is at least the bound. Of the distinct numbers
+of the question NUMBERS are to be in that stretch: with other numbers it is another question.
 
-Where a question says little by itself, CONTEXT of the distinct tokens of its passage and choices are to stand near that stretch too: for a
-question of fewer than PERFECT tokens that has choices, for one with a passage, and where several questions begin with the same words.
+Where a question says little by itself, CONTEXT of the distinct pairs of tokens of its passage and choices are to stand near that stretch
+too: for a question of fewer than PERFECT tokens that has choices, for one with a passage, and where several questions begin with the same
+words.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from codedev.corpus.contamination.texts import Texts
 from codedev.kernels import contamination as kernel
 
 PERFECT, RELAXED = 16, 32  # tokens; decon has 20 and 50. On real text no false match lies between the two
+NUMBERS = 0.75
 CONTEXT = 0.8
 SHOWN = 400  # characters of each side in the evidence
 _SPREAD = 3  # a context of n bytes lies within this many times n of the stretch, and NEAR more
@@ -32,8 +35,8 @@ FOUND = pa.schema(
         ("question", pa.int32()),  # row of Texts.questions
         ("part", pa.string()),  # question, program
         ("score", pa.float32()),
-        ("overlap", pa.float32()),  # of the text's n-grams, by weight
-        ("context", pa.float32()),  # share of the context's tokens that stand near; null where none is needed
+        ("overlap", pa.float32()),  # of the text's tokens, by weight
+        ("context", pa.float32()),  # share of the context's pairs that stand near; null where none is needed
         ("start", pa.int64()),  # bytes of the document
         ("end", pa.int64()),
         ("found", pa.string()),  # the first SHOWN characters of that stretch
@@ -83,6 +86,8 @@ def find(texts: Texts, documents: pa.Array, matching: Matching) -> pa.Table:
     for hit in np.flatnonzero(score >= FLOOR).tolist():
         row, text, start, end = int(hits.row[hit]), int(hits.text[hit]), int(hits.start[hit]), int(hits.end[hit])
         begin, stop = int(offsets[row]), int(offsets[row + 1])
+        if len(numbers := texts.numbers[text]) and score[hit] < 1 and _share(numbers, data, start, end) < NUMBERS:
+            continue
         for owner in texts.owners[text]:
             place = (row, owner.question, owner.part)
             if place in best and best[place].score >= score[hit]:
@@ -102,11 +107,15 @@ def find(texts: Texts, documents: pa.Array, matching: Matching) -> pa.Table:
 
 
 def _beside(context: np.ndarray, data: np.ndarray, start: int, end: int, begin: int, stop: int) -> float:
-    """The share of the context's tokens that the document has near data[start:end]. A token is taken for 8 bytes."""
+    """The share of the context that the document has near data[start:end]. A token is taken for 8 bytes."""
     reach = _SPREAD * 8 * len(context) + _NEAR
-    window = np.array([max(begin, start - reach), min(stop, end + reach)], np.int64)
-    near, _, _ = kernel.tokens(data, window)
-    return float(np.isin(context, near).mean())
+    return _share(context, data, max(begin, start - reach), min(stop, end + reach))
+
+
+def _share(wanted: np.ndarray, data: np.ndarray, start: int, end: int) -> float:
+    """Of distinct tokens, or pairs of them, those that data[start:end] has."""
+    there, _, _ = kernel.tokens(data, np.array([start, end], np.int64))
+    return float(np.isin(wanted, np.concatenate([there, kernel.pairs(there)])).mean())
 
 
 def _shown(text: bytes) -> str:

@@ -1,8 +1,8 @@
 """What is looked for of each question: its texts, each once however many questions have it, in an index.
 
     question   the question; with its choices behind it where it alone has fewer than `min_tokens`
-    program    of code: signature and canonical solution without comments and docstrings, from LEAST_PROGRAM tokens on, so that a copy
-               is found whose words were translated
+    program    of code: the canonical solution without comments and docstrings, from LEAST_PROGRAM tokens on, so that a copy is found whose
+               words were translated
 
 The rest of a question, its passage and choices, is its context: what stands beside the question in a copy (see find.py).
 """
@@ -10,6 +10,8 @@ The rest of a question, its passage and choices, is its context: what stands bes
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +29,7 @@ from codedev.corpus.questions import LETTERS, files_of, read_questions
 from codedev.kernels import contamination as kernel
 
 VERSION = 1
-LEAST_PROGRAM = 20  # tokens
+LEAST_PROGRAM = 16  # tokens
 MISSING = "there is no such file of questions"
 _TRIPLE = re.compile(r'"""(?:.|\n)*?(?:"""|\Z)|' + r"'''(?:.|\n)*?(?:'''|\Z)")
 _HASH = re.compile(r"#.*")
@@ -39,7 +41,7 @@ class Owner(NamedTuple):
 
     question: int  # its row in Texts.questions
     part: str  # question, program
-    context: np.ndarray  # uint64: distinct tokens that are to stand beside the text, none where it says enough by itself
+    context: np.ndarray  # uint64: distinct pairs of tokens that are to stand beside the text, none where it says enough by itself
 
 
 class Texts(NamedTuple):
@@ -49,6 +51,7 @@ class Texts(NamedTuple):
     bytes: bytes  # all texts, UTF-8
     offsets: np.ndarray  # int64[texts + 1]
     lookup: kernel.Index | None  # None where nothing is long enough
+    numbers: list[np.ndarray]  # uint64, of each text: the distinct tokens that begin with a digit
 
 
 class _Row(NamedTuple):
@@ -60,6 +63,7 @@ class _Row(NamedTuple):
     question: str
     choices: list[str]
     golds: list[str]
+    details: str
 
 
 def key_of(paths: Sequence[Path], columns: Mapping[str, str]) -> str:
@@ -94,14 +98,13 @@ def _read(
         task = _named(path, left_out)
         found = read_questions([path], dict(columns))
         left_out[task] = len(found.left_out)
-        fields = ("id", "group", "kind", "passage", "question", "choices", "golds")
+        fields = ("id", "group", "kind", "passage", "question", "choices", "golds", "details")
         rows += [_Row(task, *values) for values in zip(*(found.table[name].to_pylist() for name in fields), strict=True)]
     joined = [f"{row.question}\n{_labelled(row.choices)}" for row in rows]
     lengths = np.diff(_tokens([row.question for row in rows])[1])
     alone = lengths >= min_tokens
     asked = [row.question if fits else both for row, fits, both in zip(rows, alone, joined, strict=True)]
-    context, bounds = _tokens([f"{row.passage}\n{' '.join(row.choices) if fits else ''}" for row, fits in zip(rows, alone, strict=True)])
-    contexts = [np.unique(context[low:high]) for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+    contexts = [_context([row.passage, *(row.choices if fits else ())]) for row, fits in zip(rows, alone, strict=True)]
     programs = [_program(row) if row.kind == "code" else "" for row in rows]
     texts = _distinct([*asked, *programs])
     sizes = np.diff(_tokens(texts.unique)[1])
@@ -123,7 +126,14 @@ def _read(
     table = pa.table({name: [getattr(row, name) for row in rows] for name in ("task", "id", "group", "kind")})
     table = table.rename_columns(["task", "question", "group", "kind"]).append_column("tokens", pa.array(looked_for))
     index = kernel.index_of(data, offsets, ngram, step) if kept else None
-    return Texts(table, left_out, [owners[text] for text in kept], data.tobytes(), offsets, index)
+    return Texts(table, left_out, [owners[text] for text in kept], data.tobytes(), offsets, index, _numbers(data, index) if index else [])
+
+
+def _numbers(data: np.ndarray, index: kernel.Index) -> list[np.ndarray]:
+    places = np.arange(len(index.hashes)) + np.repeat(np.arange(len(index.totals)), index.lengths)
+    digit = (data[index.starts[places]] - np.uint8(48)) < 10  # unsigned: smaller ones wrap around
+    bounds = index.firsts.tolist()
+    return [np.unique(index.hashes[low:high][digit[low:high]]) for low, high in itertools.pairwise(bounds)]
 
 
 def _named(path: Path, taken: Mapping[str, int]) -> str:
@@ -142,6 +152,13 @@ def _labelled(choices: Sequence[str]) -> str:
 def _tokens(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     hashes, _, bounds = kernel.tokens(*text_buffers(pa.array(texts, pa.large_string())))
     return hashes, bounds
+
+
+def _context(parts: list[str]) -> np.ndarray:
+    """The distinct pairs of tokens within each part; the token of a part that has but one."""
+    hashes, bounds = _tokens(parts)
+    spans = list(itertools.pairwise(bounds.tolist()))
+    return np.unique(np.concatenate([kernel.pairs(hashes[low:high]) if high - low > 1 else hashes[low:high] for low, high in spans]))
 
 
 class _Distinct(NamedTuple):
@@ -167,7 +184,6 @@ def _program(row: _Row) -> str:
     solution = row.golds[0] if row.golds else ""
     if not solution.strip():
         return ""
-    code = row.question + solution if solution[0].isspace() else solution  # a solution that is indented goes on where the prompt ends
-    if _TRIPLE.search(code) or "def " in code:
-        return _HASH.sub("", _TRIPLE.sub("", code))
-    return _SLASHES.sub("", code)
+    if json.loads(row.details).get("language") == "python":
+        return _HASH.sub("", _TRIPLE.sub("", solution))
+    return _SLASHES.sub("", solution)
