@@ -298,7 +298,7 @@ def soak(
                 chain.append((kind, at))
                 met[f"{job.name} {kind}"] += ended.hit
                 if why := _wrong(job, ended, kind, reference, out):
-                    findings.append(Finding(job.name, why, list(chain), ended.said[-3000:]))
+                    findings.append(Finding(job.name, why, chain, ended.said[-3000:]))
                     break
             ended = runs.run(job.words(out), log)
             if ended.code:
@@ -307,6 +307,8 @@ def soak(
                 findings.append(Finding(job.name, f"goes on to another output: {why}", chain, ended.said[-1000:]))
             _clear(out)
             told(f"{met.total()} faults, {len(findings)} findings: {job.name} {chain}")
+            if findings and findings[-1].faults is chain:
+                told(_shown(findings[-1]))
     finally:
         runs.close()
     return met, findings
@@ -389,6 +391,10 @@ def _differs(job: Job, reference: Any, out: Path) -> str | None:
     return f"{len(found)} of {len(reference)}"
 
 
+def _shown(finding: Finding) -> str:
+    return f"\n{finding.job}: {finding.why}\n  after {finding.faults}\n  {finding.said.strip()}"
+
+
 def compile_faults(folder: Path) -> Path | None:
     """The layer as a library; None where there is no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -420,7 +426,7 @@ def main() -> None:
         print(f"{name:<20} {count:>6}")
     print(f"{met.total()} faults in {time.perf_counter() - began:.0f} s, {len(findings)} findings")
     for finding in findings:
-        print(f"\n{finding.job}: {finding.why}\n  after {finding.faults}\n  {finding.said.strip()}")
+        print(_shown(finding))
     sys.exit(bool(findings))
 
 

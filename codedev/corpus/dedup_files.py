@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from codedev._errors import InputError, printable
-from codedev._run import Progress, atomic_write, no_progress, read_json, write_json
+from codedev._run import Progress, atomic_write, locked, no_progress, read_json, sweep, write_json
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
 from codedev.corpus.dedup import KNOWN
@@ -94,39 +94,41 @@ def dedup_files(
     dedup = {"exact": {}, "minhash": minhash, "against": [os.path.abspath(path) for path in against], "index": True}
     recipe = recipes.check({"name": "dedup", "sources": [source], "dedup": dedup}, "corpus dedup")
     _check_out(out, files)
-    corpus = out / ".corpus"
-    manifest = build(recipe, base, corpus, workers=workers, memory=memory, progress=progress, isolated=True)
-    of_file = _dropped(corpus)
-    find = _survivors(corpus, against)
-    read = lru_cache(4)(partial(_lost, find=find, named=id_column is not None))  # the rows of many small files lie in one part
-    name_of = {path.relative_to(base).as_posix(): name for name, path in files.items()}
-    copied: dict[str, dict[str, Any]] = {}
-    reasons: Counter[str] = Counter()
-    with atomic_write(out / _DUPLICATES) as temporary, pq.ParquetWriter(temporary, LOST, compression="zstd") as writer:
-        held: list[pa.Table] = []
-        for number, origin in enumerate(sorted(name_of)):
-            progress("write", number, len(files))
-            lost = _of_file([read(part) for part in of_file.get(origin, [])], origin)
-            name = name_of[origin]
-            rows = lost.column("row").to_numpy()
-            copied[name] = {"file": str(files[name]), "out": str(out / name), **_copy(files[name], out / name, rows)}
-            reasons.update(lost.column("reason").to_pylist())
-            held += [lost] if lost.num_rows else []
-            if sum(one.num_rows for one in held) >= _LOST_ROWS or number == len(files) - 1:
-                writer.write_table(pa.concat_tables([LOST.empty_table(), *held]))
-                held = []
-    told = [copied[name] for name in files]
-    progress("write", len(files), len(files))
-    totals = {key: sum(one[key] for one in told) for key in ("rows", "kept")}
-    stages = {stage["stage"]: stage for stage in manifest["waterfall"][_NAME]}
-    totals["without_text"] = sum(sum(stages[name]["drop"].values()) for name in ("read", "content"))
-    totals["unread"] = totals["rows"] - stages["read"]["rows_out"] - sum(stages["read"]["drop"].values())
-    if {"newest", "oldest"} & {*keep}:
-        totals["without_created"] = _without_created(corpus)
-    report = {"files": told, **totals, "dropped": dict(sorted(reasons.items())), "errors": manifest["totals"]["errors"]}
-    report["first_errors"] = _first_errors(corpus)
-    write_json(out / "report.json", report)
-    return report
+    with locked(out):
+        sweep(out)
+        corpus = out / ".corpus"
+        manifest = build(recipe, base, corpus, workers=workers, memory=memory, progress=progress, isolated=True)
+        of_file = _dropped(corpus)
+        find = _survivors(corpus, against)
+        read = lru_cache(4)(partial(_lost, find=find, named=id_column is not None))  # the rows of many small files lie in one part
+        name_of = {path.relative_to(base).as_posix(): name for name, path in files.items()}
+        copied: dict[str, dict[str, Any]] = {}
+        reasons: Counter[str] = Counter()
+        with atomic_write(out / _DUPLICATES) as temporary, pq.ParquetWriter(temporary, LOST, compression="zstd") as writer:
+            held: list[pa.Table] = []
+            for number, origin in enumerate(sorted(name_of)):
+                progress("write", number, len(files))
+                lost = _of_file([read(part) for part in of_file.get(origin, [])], origin)
+                name = name_of[origin]
+                rows = lost.column("row").to_numpy()
+                copied[name] = {"file": str(files[name]), "out": str(out / name), **_copy(files[name], out / name, rows)}
+                reasons.update(lost.column("reason").to_pylist())
+                held += [lost] if lost.num_rows else []
+                if sum(one.num_rows for one in held) >= _LOST_ROWS or number == len(files) - 1:
+                    writer.write_table(pa.concat_tables([LOST.empty_table(), *held]))
+                    held = []
+        told = [copied[name] for name in files]
+        progress("write", len(files), len(files))
+        totals = {key: sum(one[key] for one in told) for key in ("rows", "kept")}
+        stages = {stage["stage"]: stage for stage in manifest["waterfall"][_NAME]}
+        totals["without_text"] = sum(sum(stages[name]["drop"].values()) for name in ("read", "content"))
+        totals["unread"] = totals["rows"] - stages["read"]["rows_out"] - sum(stages["read"]["drop"].values())
+        if {"newest", "oldest"} & {*keep}:
+            totals["without_created"] = _without_created(corpus)
+        report = {"files": told, **totals, "dropped": dict(sorted(reasons.items())), "errors": manifest["totals"]["errors"]}
+        report["first_errors"] = _first_errors(corpus)
+        write_json(out / "report.json", report)
+        return report
 
 
 def _check_out(out: Path, files: dict[str, Path]) -> None:
