@@ -211,7 +211,7 @@ def test_judgements_become_tables_that_the_next_stage_reads(tmp_path: Path) -> N
             if verdict != ".":
                 store.judge(f"{rater}-{number:06}", shown, rater, verdict, f"because {number}" if number == 1 else "", 1)
     manifest = export(store, tmp_path / "out")
-    assert manifest["outcomes"] == {"disputed": 1, "neither": 1, "preferred": 4, "rated": 2, "skipped": 1, "tie": 1, "unknown_task": 0}
+    assert manifest["outcomes"] == {"disputed": 1, "neither": 1, "preferred": 4, "rated": 2, "skipped": 1, "tie": 1}
     assert manifest["rows"] == {"preferences": 4, "judged": 10, "rated": 2}
     assert manifest["agreement"]["compare"]["tasks"] == 5
     preferences = pq.read_table(tmp_path / "out" / "preferences.parquet").to_pylist()

@@ -26,7 +26,7 @@ from codedev._errors import CodedevError, RecipeError, RunError
 from codedev.corpus import recipe as recipes
 from codedev.corpus.build import build
 from codedev.tokenize.train import train_tokenizer
-from codedev.train.align import objectives, preference, sampled, trl_trainers
+from codedev.train.align import objectives, preference, rollouts, sampled, trl_trainers
 from codedev.train.compute.parallel import World
 from codedev.train.recipe import absolute
 from codedev.train.watch.dryrun import examine
@@ -480,6 +480,48 @@ def test_recipes_that_cannot_be_are_refused(folder: Path, tmp_path: Path, stage:
         train.run(asked(folder, stage, tmp_path / "run", **changes), tmp_path)
 
 
+def assert_answers(run: Path, answers: list[dict[str, Any]], step: int) -> None:
+    """What is explained of a step is what was sampled, earned and measured in it."""
+    row = next(row for row in rows_of(run) if row["step"] == step and "reward" in row)
+    table = rollouts.read(run, step).to_pylist()
+    assert len(answers) == len(table) == 8
+    for answer in table:
+        text = answer["answer"]
+        assert answer["score"] == answer["reward.score"] == pytest.approx(text.count("e") / max(len(text), 1))
+        assert answer["kl"] == pytest.approx(sum(answer["logprobs"]) - sum(answer["reference"]), abs=1e-4)
+        assert len(answer["ids"]) == len(answer["drawn"]) == len(answer["advantages"])
+    for name in ("score", "kl"):
+        assert row["reward" if name == "score" else name] == pytest.approx(np.mean([answer[name] for answer in table]), abs=1e-6)
+    assert row["unended"] == np.mean([not answer["ended"] for answer in table])
+    scores = np.reshape([answer["score"] for answer in table], (2, 4))
+    assert row["groups_alike"] == np.mean([len(set(group)) == 1 for group in scores])
+    apart = [np.abs(np.subtract(answer["drawn"], answer["logprobs"])).max() for answer in table]
+    assert row["mismatch"] == pytest.approx(max(apart), rel=1e-6)
+    assert max(apart) < 1e-4
+    assert [one["score"] for one in answers] == sorted(answer["score"] for answer in table)
+
+
+@pytest.mark.parametrize("stage", ["grpo", "rloo"])
+def test_alarms_of_sampled_answers(folder: Path, tmp_path: Path, stage: str) -> None:
+    """Said once, also when the run goes on from a checkpoint between; on_alarm: stop ends it, saved."""
+    (tmp_path / "flat.py").write_text("def flat(prompts, answers, references): return [1.0] * len(answers)\n")
+    changes = {"data__holdout": 0.0, "batch__micro_rows": 8}
+    made = asked(folder, stage, tmp_path / "run", steps=12, rewards=[{"function": f"{tmp_path / 'flat.py'}:flat"}], **changes)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(made, tmp_path, on_step=stopped_at(6))
+    train.run(made, tmp_path)
+    said = {row["step"]: row["alarm"] for row in rows_of(tmp_path / "run") if "alarm" in row}
+    assert list(said) == [11]
+    assert "nearly all answers to a prompt earn the same, 1," in said[11]
+    assert "earn the same" in (tmp_path / "run/index.html").read_text()
+    ended = asked(folder, stage, tmp_path / "ended", steps=12, **changes, **{f"{stage}__on_alarm": "stop", f"{stage}__max_kl": 1e-4})
+    with pytest.raises(RunError, match=rf"nats from the reference, above {stage}\.max_kl 0\.0001\..* The run ends by {stage}.on_alarm"):
+        train.run(ended, tmp_path)
+    last = rows_of(tmp_path / "ended")[-1]["step"]
+    assert last < 12
+    assert (tmp_path / f"ended/checkpoints/step-{last:08d}/alarms.json").is_file()
+
+
 @pytest.mark.parametrize(("stage", "tune"), [("dpo", "full"), ("dpo", "prefix"), ("kto", "lora"), ("grpo", "full"), ("rloo", "prompt")])
 def test_what_is_told_of_a_run(folder: Path, tmp_path: Path, stage: str, tune: str) -> None:
     """Dry run, status and explain: the same steps, the documents of a step, and of dpo their losses, whose mean is the step's."""
@@ -493,8 +535,11 @@ def test_what_is_told_of_a_run(folder: Path, tmp_path: Path, stage: str, tune: s
     train.run(made, tmp_path)
     assert status(tmp_path / "run")["step"] == 2
     found = explain(tmp_path / "run", 2)
-    assert len(found["documents"]) == (2 if stage in ("grpo", "rloo") else 8)
-    assert all(one["tokens"] > 5 for one in found["documents"])
+    if stage in ("grpo", "rloo"):
+        assert_answers(tmp_path / "run", found["answers"], 2)
+    else:
+        assert len(found["documents"]) == 8
+        assert all(one["tokens"] > 5 for one in found["documents"])
     if stage == "dpo":
         assert found["exact"]
         assert found["loss"] == pytest.approx(found["loss_recorded"], rel=1e-5)

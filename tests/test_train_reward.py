@@ -398,7 +398,7 @@ def test_models_that_are_none_are_refused(folder: Path, tmp_path: Path) -> None:
         model.score([Asked("queue " * 900, "order", {}, "row 0")])
     with torch.no_grad():
         model.model.score.weight.fill_(math.nan)
-    with pytest.raises(RunError, match=r"reward model .*full: gave nan for an answer to row 0"):
+    with pytest.raises(RunError, match=r"reward model .*full: gave nan for the answer .* to the prompt row 0"):
         model.score(asked(pairs(1), "chosen"))
 
 

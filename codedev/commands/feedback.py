@@ -59,7 +59,8 @@ def serve(answers: tuple[Path, ...], db: str, kind: str, pairs: int, host: str, 
         total, raters = store.counts()
         if not total:
             raise InputError(f"{db}: has nothing to judge. Give files of answers: codedev feedback serve answers.jsonl")
-        note(f"{total:,} tasks in {store.where}, {added:,} of them new; {sum(of['judged'] for of in raters.values()):,} judgements so far")
+        judged = sum(of["judged"] for of in raters.values())
+        note(f"{total:,} task{'s' * (total != 1)} in {store.where}, {added:,} of them new; {judged:,} judgements so far")
         if host not in ("127.0.0.1", "localhost", "::1"):
             note("the page is open to your network, unencrypted: whoever has the address can judge")
 

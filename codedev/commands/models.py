@@ -8,21 +8,10 @@ from typing import Any
 
 import click
 
-from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, print_json
+from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, OfRecipe, print_json
 
 
-class _Train(click.Group):
-    """`train RECIPE`, unless the first word is a command of the group."""
-
-    recipe: click.Command
-
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
-        if args and args[0] in self.commands:
-            return super().make_context(info_name, args, parent, **extra)
-        return self.recipe.make_context(info_name, args, parent, **extra)
-
-
-@click.group("train", cls=_Train)
+@click.group("train", cls=OfRecipe)
 def train_command() -> None:
     """Train the model that RECIPE describes, or look into a run."""
 
@@ -97,8 +86,8 @@ def _told(name: str, value: Any) -> str:
     if isinstance(value, dict) and set(value) == {"before", "after"}:
         before, after = value["before"], value["after"]
         if not isinstance(after, dict):
-            return f"{before:.4g} before, {after:.4g} after"
-        both = [one for one in after if isinstance(after[one], int | float) and before.get(one) != after[one]]
+            return f"{_told(name, before)} before, {_told(name, after)} after"
+        both = [one for one in after if isinstance(after[one], float)]  # counts are what they were
         return ", ".join(f"{one.removeprefix('heldout_')} {_told(one, before.get(one))} -> {_told(one, after[one])}" for one in both) or "-"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "-"
@@ -107,7 +96,7 @@ def _told(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-_Train.recipe = _train_recipe
+train_command.recipe = _train_recipe
 
 
 @train_command.command("status")

@@ -56,7 +56,8 @@ def export(store: Store, out: Path, raters: tuple[str, ...] = ()) -> dict[str, A
     for task in store.tasks():
         if given := of_task.pop(task.id, None):
             counts[_place(task, given, rows)] += 1
-    counts["unknown_task"] += len(of_task)  # of a database whose tasks were taken out by hand
+    if of_task:
+        counts["unknown_task"] += len(of_task)  # of a database whose tasks were taken out by hand
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").unlink(missing_ok=True)
     for name, schema in SCHEMAS.items():

@@ -119,7 +119,7 @@ def app(store: Store, token: str, hosts: tuple[str, ...]) -> Any:
         task = store.task(identity)
         if task is None:
             raise InputError(f"task: there is no {identity[:64]}. Load the page again")
-        store.judge(key, task, rater, verdict, comment, float(seconds))
+        store.judge(key, task, rater, verdict, comment.replace("\0", ""), float(seconds))  # which PostgreSQL has no place for
         return _state(store, agreed, rater)
 
     def undo(fields: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Store:
 
     def __init__(self, where: str) -> None:
         """`where`: the path of an SQLite file, which is made if need be, or postgresql://… with ${NAME} taken from the environment."""
+        if "://" in where and not _is_uri(where):
+            raise InputError(f"{redacted(where)}: is no database that judgements are kept in. Give the path of a file, or postgresql://…")
         self.where = redacted(where) if _is_uri(where) else where
         self._uri = where if _is_uri(where) else ""
         self._connect = _postgresql(where) if _is_uri(where) else _sqlite(Path(where))

@@ -295,9 +295,7 @@ class _Work:
             state = state._replace(step=step + 1, tokens_seen=state.tokens_seen + tokens, watched=learned.verdict.watched)
             yield state, {"step": state.step, **learned.verdict.told, **row, **({"alarm": " ".join(said)} if said else {})}
             if said and own.on_alarm == "stop":
-                raise RunError(
-                    f"update {state.step}: {' '.join(said)} The run ends by ppo.on_alarm; what it has learned is in its newest checkpoint"
-                )
+                raise alarms.stopped(state.step, said, "ppo")
 
     def _judged(self, actor: Actor, rows: np.ndarray, drawn: Any, scores: np.ndarray, place: parallel.World, kl_coef: float) -> _Made:
         """Log-probabilities, values, rewards and advantages of this process's answers, as the weights stand."""

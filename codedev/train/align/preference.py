@@ -119,6 +119,7 @@ def feeds(recipe: TrainRecipe, progress: Progress) -> tuple[Feed, Feed | None, d
 def _work(recipe: TrainRecipe, feed: Feed, heldout: Feed | None, rewards: sampled.Rewards | None) -> pretrain.Work:
     held: dict[str, Any] = {}  # the reference, between the making of the model and that of its trainer
     sampling = rewards is not None
+    known: dict[str, Any] = {}  # of alarms.py
 
     def model(attn: str, path: Path | None, place: World, dtype: torch.dtype) -> Any:
         found, held["reference"] = model_of(recipe, feed, attn, path, place, dtype)
@@ -139,7 +140,7 @@ def _work(recipe: TrainRecipe, feed: Feed, heldout: Feed | None, rewards: sample
 
     identity = {
         "data.examples": read_json(feed.folder / "prepared.json")["manifests"]["examples.arrow"],
-        **{f"{recipe.stage}.{name}": value for name, value in section_of(recipe).model_dump().items()},
+        **{f"{recipe.stage}.{name}": value for name, value in section_of(recipe).model_dump(exclude={"max_kl", "on_alarm"}).items()},
         **({"batch.micro_rows": recipe.batch.micro_rows} if _by_micro(recipe) else {}),
         **(rewards_identity(recipe) if sampling else {}),
     }
@@ -158,7 +159,9 @@ def _work(recipe: TrainRecipe, feed: Feed, heldout: Feed | None, rewards: sample
         result=_result,
         also=() if sampling else tuple(MEASURED[recipe.stage]),
         sized=False,
-        train=sampled.trains(recipe, feed, rewards) if rewards is not None else loop.train,
+        train=sampled.trains(recipe, feed, rewards, known) if rewards is not None else loop.train,
+        keep=(lambda target: sampled.keep(target, known)) if sampling else None,
+        take=(lambda path: sampled.take(path, known)) if sampling else None,
     )
 
 
@@ -253,7 +256,7 @@ def _result(rows: list[dict[str, Any]]) -> dict[str, Any]:
         values = [row[name] for row in rows if name in row]
         if values:
             found[name] = {"before": values[0], "after": values[-1]}
-    return found
+    return found | ({"alarms": [row["alarm"] for row in rows if "alarm" in row]} if any("groups_alike" in row for row in rows) else {})
 
 
 def leave(feed: Feed, folder: Path, model_dir: Path) -> None:

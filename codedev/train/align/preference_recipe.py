@@ -43,6 +43,8 @@ class SampledRecipe(Model):
     temperature: float = Field(default=1.0, gt=0, le=100)  # that they are drawn at; log-probabilities are at this temperature too
     epochs: int = Field(default=1, gt=0, le=100)  # times that a step learns from its answers, each an update of the weights
     clip: float = Field(default=0.2, gt=0, le=1e6)  # how far an epoch may move the probability ratio from 1
+    max_kl: float = Field(default=50.0, gt=0)  # nats an answer above which an alarm is raised
+    on_alarm: Literal["note", "stop"] = "note"  # what an alarm does: told of on the run page and in metrics, or the run ends there
 
 
 class GrpoRecipe(SampledRecipe):

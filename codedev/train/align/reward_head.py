@@ -3,8 +3,8 @@
 The number is read at a sequence's last token. The head is new where the checkpoint is a language model's: weights of variance
 1 / (width + 1) (Stiennon et al. 2020), from run.seed.
 
-    reward.json   beside the weights in RUN/model: {format, kind, mean, deviation}. A reward is mean + deviation * the model's number; of
-                  pairs 0 and 1. Of a whole model in config.json too, as codedev_reward
+    reward.json   beside the weights in RUN/model: {format, kind, mean, deviation, tokenizer}. A reward is mean + deviation * the model's
+                  number; of pairs 0 and 1. Of a whole model in config.json too, as codedev_reward. tokenizer: its hash
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import nn
 
 from codedev._errors import InputError, RecipeError, RunError
 from codedev._run import read_json, write_json
+from codedev.tokenize.vocabulary import Vocabulary, load_vocabulary
 from codedev.train import model as models
 from codedev.train import tune
 from codedev.train.align.reward_data import Ids, Scale, padded
@@ -156,9 +157,9 @@ def scorer(module: nn.Module, call: Call, place: parallel.World, pad: int = 0) -
 
 
 def leave(folder: Path, kind: str, scale: Scale) -> None:
-    """Write RECORD, and what it says into config.json where there is one."""
+    """Write RECORD, and what it says into config.json where there is one. The tokenizer lies there already."""
     told = {"kind": kind, "mean": scale.mean, "deviation": scale.deviation}
-    write_json(folder / RECORD, {"format": FORMAT, **told})
+    write_json(folder / RECORD, {"format": FORMAT, **told, "tokenizer": load_vocabulary(folder, need_eos=False).hash})
     if (folder / "config.json").is_file():
         write_json(folder / "config.json", {**read_json(folder / "config.json"), "codedev_reward": told})
 
@@ -175,6 +176,13 @@ def scale_of(folder: Path) -> Scale:
         return Scale(float(told["mean"]), float(told["deviation"]))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{file}: is not as it was written. Copy the model again") from None
+
+
+def check_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
+    """InputError where the tokenizer in `folder` is not the one that the model was trained with, as far as RECORD tells."""
+    told = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    if isinstance(told, dict) and told.get("tokenizer", vocabulary.hash) != vocabulary.hash:
+        raise InputError(f"{folder}: the tokenizer there is not the one that the model was trained with. Copy the model again, whole")
 
 
 def _check_kind(recipe: TrainRecipe) -> None:

@@ -3,6 +3,7 @@
     RUN/rollouts/step-00000012-0.arrow     of update 12, counted from 1, those of process 0; SCHEMA and a column `reward.NAME` a source
 
 A file is a function of (recipe, data, seed), written before the weights move. They are never removed; an answer takes 40 bytes a token.
+Stages grpo and rloo have no values, so that `values`, `rewards` and `returns` are null; without a reference `reference` and `kl` are.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Rollout(NamedTuple):
     ids: list[np.ndarray]
     ended: np.ndarray
     scores: np.ndarray
-    kl: np.ndarray
+    kl: np.ndarray | None
     parts: dict[str, np.ndarray]
     each: dict[str, np.ndarray]
 
@@ -65,7 +66,7 @@ def write(run_dir: Path, step: int, rank: int, made: Rollout) -> None:
         "answer": made.answers,
         "ended": made.ended,
         "score": made.scores,
-        "kl": made.kl,
+        **({"kl": made.kl} if made.kl is not None else {}),
         "ids": pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(made.ids), pa.int32())),
         **{name: pa.ListArray.from_arrays(offsets, pa.array(values[inside], pa.float32())) for name, values in made.each.items()},
     }
@@ -73,7 +74,10 @@ def write(run_dir: Path, step: int, rank: int, made: Rollout) -> None:
     for name, values in made.parts.items():
         schema = schema.append(pa.field(f"reward.{name}", pa.float64()))
         columns[f"reward.{name}"] = values
-    table = pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(lengths), field.type) for field in schema
+    ]
+    table = pa.table(arrays, schema=schema)
     path = run_dir / "rollouts" / f"step-{step:08d}-{rank}.arrow"
     with atomic_write(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(table)

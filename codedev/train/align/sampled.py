@@ -2,8 +2,10 @@
 
     sample    answers to each prompt, each with random numbers of its own: they do not depend on what is sampled beside them
     earn      what each answer is worth, as text
-    judge     advantages, log-probabilities before the step and those of the reference
+    judge     advantages, log-probabilities before the step and those of the reference; all written down (rollouts.py)
     learn     `epochs` times an update of the weights from all of the step's answers
+
+    RUN/checkpoints/step-*/alarms.json     what alarms.py knows of earlier steps
 
 Rewards that fail end the run before anything is learned of the step: the weights are those of the step before, and are saved.
 """
@@ -23,8 +25,9 @@ import torch
 from torch import nn
 
 from codedev._errors import RunError
-from codedev._run import Progress
+from codedev._run import Progress, read_json, write_json
 from codedev.tokenize.vocabulary import Vocabulary, decode
+from codedev.train.align import alarms, rollouts
 from codedev.train.align.preference_data import Feed
 from codedev.train.align.rewards import Asked, Earned, Source, earn, open_source
 from codedev.train.align.rollout import Sampled, sample
@@ -37,6 +40,7 @@ from codedev.train.schedule import lr_at
 
 TOGETHER = 64  # answers sampled at once: memory, not meaning
 HELD_OUT = 1 << 40  # numbers of answers to held-out prompts begin here
+STATE = "alarms.json"
 
 
 class Rewards(NamedTuple):
@@ -90,8 +94,10 @@ def answered(recipe: TrainRecipe, trainer: Trainer, feed: Feed, rows: np.ndarray
     return Sampled(ids, logprobs, ended)
 
 
-def trains(recipe: TrainRecipe, feed: Feed, rewards: Rewards) -> Callable[[Task, State], Iterator[tuple[State, dict[str, Any]]]]:
-    """What takes the place of loop.train."""
+def trains(
+    recipe: TrainRecipe, feed: Feed, rewards: Rewards, known: dict[str, Any]
+) -> Callable[[Task, State], Iterator[tuple[State, dict[str, Any]]]]:
+    """What takes the place of loop.train. `known`: of alarms.py."""
     section, size = section_of(recipe), micro_of(recipe)
 
     def train(task: Task, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
@@ -108,12 +114,14 @@ def trains(recipe: TrainRecipe, feed: Feed, rewards: Rewards) -> Callable[[Task,
             rows = plan.numbers(step, feed)
             first = step * plan.rows
             drawn = answered(recipe, trainer, feed, rows, range(first, first + plan.rows))
-            earned = rewards.of(rewards.asked(feed, rows, drawn.ids))
+            asked = rewards.asked(feed, rows, drawn.ids)
+            earned = rewards.of(asked)
             prompts = feed.prompts(rows)
             task.model.train()
             judged = trainer.judged(prompts, [ids.tolist() for ids in drawn.ids], earned.scores.tolist())
-            losses, norms, mismatch = [], [], 0.0
+            losses, norms, learned = [], [], list[np.ndarray]()
             verdict = None
+            measured: dict[str, Any] = {}
             for epoch in range(section.epochs):
                 loss = 0.0
                 for at in range(0, plan.rows, size):
@@ -121,7 +129,11 @@ def trains(recipe: TrainRecipe, feed: Feed, rewards: Rewards) -> Callable[[Task,
                     found.backward()
                     loss += float(found.detach())
                     if epoch == 0:
-                        mismatch = max(mismatch, _mismatch(trainer.logprobs, drawn.logprobs[at : at + size]))
+                        learned += _each(trainer.logprobs, drawn.ids[at : at + size])
+                if epoch == 0:
+                    made = _rollout(list(range(first, first + plan.rows)), asked, drawn, earned, judged["advantages"], learned, trainer)
+                    rollouts.write(Path(recipe.run.dir), step + 1, 0, made)
+                    measured = _measured(made, section.answers)
                 norm = float(nn.utils.clip_grad_norm_(parameters, task.optim.clip or math.inf))
                 verdict = task.policy.judge(state.watched, step, loss, norm)
                 if verdict.reason is None:
@@ -138,22 +150,22 @@ def trains(recipe: TrainRecipe, feed: Feed, rewards: Rewards) -> Callable[[Task,
             flops = flops_of_step(task.parameters, task.attention_width, tokens * section.epochs, int((lengths**2).sum()) * section.epochs)
             state = state._replace(step=step + 1, tokens_seen=state.tokens_seen + tokens, watched=verdict.watched)
             told = verdict.told | ({"loss": float(np.mean(losses))} if "loss" in verdict.told else {})
-            yield (
-                state,
-                {
-                    "step": state.step,
-                    **told,
-                    **trainer.measures(),
-                    "mismatch": mismatch,
-                    **{f"reward/{name}": float(part.mean()) for name, part in earned.parts.items() if len(earned.parts) > 1},
-                    "lr": rate,
-                    "grad_norm": max(norms),
-                    "tokens_seen": state.tokens_seen,
-                    "supervised": answers,
-                    "tokens_per_second": round(tokens / seconds, 1),
-                    "mfu": round(flops / seconds / task.peak_flops, 4) if task.peak_flops else None,
-                },
-            )
+            row = {
+                "step": state.step,
+                **told,
+                **measured,
+                **trainer.measures(),
+                "lr": rate,
+                "grad_norm": max(norms),
+                "tokens_seen": state.tokens_seen,
+                "supervised": answers,
+                "tokens_per_second": round(tokens / seconds, 1),
+                "mfu": round(flops / seconds / task.peak_flops, 4) if task.peak_flops else None,
+            }
+            said = alarms.raised(known, row, section.max_kl, recipe.stage)
+            yield state, row | ({"alarm": " ".join(said)} if said else {})
+            if said and section.on_alarm == "stop":
+                raise alarms.stopped(state.step, said, recipe.stage)
             began = time.perf_counter()
 
     return train
@@ -179,7 +191,80 @@ def measure(recipe: TrainRecipe, trainer: Trainer, heldout: Feed, rewards: Rewar
     }
 
 
-def _mismatch(learned: torch.Tensor, drawn: Sequence[np.ndarray]) -> float:
-    """The largest difference of ln p of a token as it is learned from to that it was drawn with: rounding, unless something is wrong."""
-    rows = learned.float().cpu().numpy()
-    return max(float(np.abs(row[: len(one)] - one).max()) for row, one in zip(rows, drawn, strict=True))
+def keep(target: Path, known: dict[str, Any]) -> None:
+    """Write what a checkpoint has beside the model."""
+    write_json(target / STATE, known)
+
+
+def take(path: Path, known: dict[str, Any]) -> None:
+    """Go on from what `keep` wrote."""
+    try:
+        found = read_json(path / STATE)
+        known.update({"seen": int(found["seen"]), **{name: dict(found[name]) for name in ("first", "late")}, "said": list(found["said"])})
+    except (OSError, KeyError, TypeError, ValueError):
+        raise RunError(
+            f"{path / STATE}: is not as it was written. Remove this checkpoint, and the run goes on from the one before"
+        ) from None
+
+
+def _rollout(
+    numbers: list[int],
+    asked: Sequence[Asked],
+    drawn: Sampled,
+    earned: Earned,
+    advantages: torch.Tensor,
+    learned: list[np.ndarray],
+    trainer: Trainer,
+) -> rollouts.Rollout:
+    """The answers of a step, before anything is learned of them."""
+    each = {
+        "drawn": drawn.logprobs,
+        "logprobs": learned,
+        "advantages": [np.full(len(ids), advantage) for ids, advantage in zip(drawn.ids, advantages.float().cpu().tolist(), strict=True)],
+    }
+    kl = None
+    if trainer.of_reference is not None:
+        each["reference"] = _each(trainer.of_reference, drawn.ids)
+        kl = np.array([float((own - other).sum()) for own, other in zip(learned, each["reference"], strict=True)])
+    return rollouts.Rollout(
+        np.array(numbers),
+        [one.document for one in asked],
+        [one.prompt for one in asked],
+        [one.answer for one in asked],
+        drawn.ids,
+        drawn.ended,
+        earned.scores,
+        kl,
+        earned.parts,
+        {name: _padded(rows) for name, rows in each.items()},
+    )
+
+
+def _measured(made: rollouts.Rollout, answers: int) -> dict[str, Any]:
+    """What a step's answers are like. mismatch: the largest difference of ln p of a token as it is learned from to that it was drawn with:
+    rounding, unless something is wrong."""
+    groups = made.scores.reshape(-1, answers)
+    repeated, grams = alarms.repetition(made.ids)
+    return {
+        "reward": float(made.scores.mean()),
+        "reward_std": float(made.scores.std()),
+        "groups_alike": float((groups == groups[:, :1]).all(1).mean()),  # of them nothing is learned
+        **({"kl": float(made.kl.mean())} if made.kl is not None else {}),
+        "answer_tokens": float(np.mean([len(ids) for ids in made.ids])),
+        "unended": float(1 - made.ended.mean()),
+        "repetition": repeated / grams if grams else 0.0,
+        "mismatch": float(np.abs(made.each["drawn"] - made.each["logprobs"]).max()),
+        **{f"reward/{name}": float(part.mean()) for name, part in made.parts.items() if len(made.parts) > 1},
+    }
+
+
+def _each(found: torch.Tensor, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The numbers of each answer's tokens, of (answers, tokens) padded at their ends."""
+    return [row[: len(one)] for row, one in zip(found.float().cpu().numpy(), ids, strict=True)]
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    out = np.zeros((len(rows), max(map(len, rows))), np.float32)
+    for row, values in zip(out, rows, strict=True):
+        row[: len(values)] = values
+    return out

@@ -50,7 +50,8 @@ class RewardModel(NamedTuple):
         for one, number in zip(asked, found.tolist(), strict=True):
             if not math.isfinite(number):
                 raise RunError(
-                    f"reward model {self.name}: gave {number} for an answer to {one.document}. Look whether its weights are whole"
+                    f"reward model {self.name}: gave {number} for the answer {one.answer[:40]!r} to the prompt {one.document}. Look "
+                    "whether its weights are whole"
                 )
         rewards: list[float] = found.tolist()
         return rewards
@@ -100,6 +101,7 @@ def open_reward_model(
             f"{folder}: its tokenizer has ids up to {vocabulary.size - 1}, its embedding {rows} rows. Put the tokenizer of its "
             "training there"
         )
+    reward_head.check_tokenizer(folder, vocabulary)
     if own_template(folder) is None:
         raise InputError(f"{folder}: has no {TEMPLATE}, how it reads a conversation is not known. Put that of its training there")
     called = lent.lend(share, folder) if shared else reward_head.Scores(model)

@@ -50,16 +50,7 @@ MEASURED = {
         "entropy": "entropy",
     },
     "kto": {"reward_margin": "", "kl": "kl", "entropy": "entropy"},  # the first: rewards of good answers and those of bad ones turned round
-    "grpo": {
-        "reward": "reward",
-        "reward_std": "reward_std",
-        "groups_alike": "frac_reward_zero_std",
-        "kl": "kl",
-        "entropy": "entropy",
-        "answer_tokens": "completions/mean_length",
-        "unended": "completions/clipped_ratio",
-        "clip_share": "clip_ratio/region_mean",
-    },
+    "grpo": {"entropy": "entropy", "clip_share": "clip_ratio/region_mean"},  # what is left of a step, sampled.py measures
 }
 MEASURED["rloo"] = MEASURED["grpo"]
 
@@ -100,6 +91,7 @@ class Trainer:
         self._answers: list[list[int]] = []
         self._earned: list[float] = []
         self.logprobs = torch.zeros(0)  # (answers, tokens) of the last call, as they are learned from
+        self.of_reference: torch.Tensor | None = None  # (answers, tokens) ln p of the answers that were judged last
         trl = load()
         kept = model.config.pad_token_id, model.generation_config.pad_token_id, model.generation_config.eos_token_id
         trained = [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
@@ -171,6 +163,7 @@ class Trainer:
         self._prompts, self._answers, self._earned = prompts, answers, list(rewards)
         with self._called():
             made: dict[str, torch.Tensor] = self.trl._generate_and_score_completions([{"prompt": str(at)} for at in range(len(prompts))])
+        self.of_reference = self.logprobs if self.section.beta else None  # what it looks up last
         return made
 
     def answer_loss(self, judged: dict[str, torch.Tensor], rows: slice, parts: int) -> torch.Tensor:

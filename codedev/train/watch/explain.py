@@ -16,7 +16,7 @@ import numpy as np
 from codedev import _recipe
 from codedev._errors import InputError, RecipeError
 from codedev.train.data import Shards, open_shards
-from codedev.train.recipe import TrainRecipe, absolute, run_steps, step_rows
+from codedev.train.recipe import SAMPLING, TrainRecipe, absolute, run_steps, step_rows
 
 JUDGED = ("reward",)  # stages whose rows are judged examples
 PREFERENCE = ("dpo", "kto", "grpo", "rloo")  # those of TRL's losses; of the first alone an example has one by itself
@@ -51,10 +51,10 @@ def explain(run_dir: Path, step: int) -> dict[str, Any]:
     run_dir, step, loss_recorded (in metrics.jsonl; None where it is not), loss (the same from these losses), weights (which), weights_step
     (finished steps that they have learned; None = no weights, so no losses), exact (they are those the step began with), why (of no
     losses), documents: as of `documents_of_step` with tokens, supervised (of those, trained on) and loss (mean nats of these; None = none,
-    or with `no_number` one that is no number). Of stage ppo what rollouts.explain returns. Of stage reward they are examples, with chosen,
-    rejected and margin, or reward and wanted.
+    or with `no_number` one that is no number). Of stages that sample answers what rollouts.explain returns. Of stage reward they are
+    examples, with chosen, rejected and margin, or reward and wanted.
     """
-    if _recipe_of(run_dir).stage == "ppo":
+    if (stage := _recipe_of(run_dir).stage) in SAMPLING and (stage == "ppo" or (run_dir / "rollouts").is_dir()):
         from codedev.train.align import rollouts
 
         return rollouts.explain(run_dir, step)

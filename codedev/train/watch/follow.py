@@ -33,10 +33,22 @@ CURVES: tuple[str, ...] = (
     *("loss", "bits_per_byte", "heldout_answer_loss", "lr", "grad_norm", "tokens_per_second", "mfu", "supervised", "padded"),
     *("accuracy", "margin"),  # of stage reward, with what is measured on held-out examples
     *(f"heldout_{name}" for name in ("accuracy", "margin", "ece", "brier", "r2", "spearman", "mse")),
-    *("reward", "heldout_reward", "kl", "entropy", "answer_tokens", "unended", "repetition", "kl_coef"),  # of stages that sample answers
+    *(
+        "reward",
+        "reward_std",
+        "groups_alike",
+        "heldout_reward",
+        "kl",
+        "entropy",
+        "answer_tokens",
+        "unended",
+        "repetition",
+        "kl_coef",
+    ),  # of stages that sample answers
     *("policy_loss", "value_loss", "explained_variance", "clip_share", "mismatch"),
     *("reward_margin", "reward_accuracy", "heldout_reward_margin", "heldout_reward_accuracy", "heldout_loss"),  # of dpo and kto
 )
+_MOST = 100  # curves
 _FIRST = 12  # documents of a spike that are named
 _SKIPPED = 50  # skipped steps that the page names, the last ones
 
@@ -136,6 +148,7 @@ class Follow:
     def words(self, row: dict[str, Any]) -> str:
         """loss 2.314  12,345 tokens/s  MFU 41.2%; the time left where no bar shows it."""
         loss = f"loss {row['loss']:.3f}" if "loss" in row else f"skipped: {row['skipped']}"
+        loss = f"reward {row['reward']:.3f}" if row.get("reward") is not None else loss
         mfu = "-" if row["mfu"] is None else f"{row['mfu']:.1%}"
         words = f"{loss}  {row['tokens_per_second']:,.0f} tokens/s  MFU {mfu}"
         left = self.left()
@@ -183,6 +196,9 @@ class Follow:
         self._written = time.monotonic()
 
     def _take(self, row: dict[str, Any]) -> None:
+        for name in row:  # parts of rewards have names of their own
+            if name.startswith("reward/") and len(self._curves) < _MOST:
+                self._curves.setdefault(name, Curve())
         for name, curve in self._curves.items():
             curve.add(row["step"], row.get(name))
         if "loss" in row:

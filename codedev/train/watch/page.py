@@ -25,6 +25,7 @@ from codedev.train.watch.curves import Curve, smoothed
 
 _ROOM = 168  # pixels of a curve's plot from its lowest to its highest value
 _TOP = 8
+_PART = "reward/"
 # name -> (title, what it is, unit: how a value reads, whether powers of ten stand apart evenly where the values spread)
 _DRAWN = {
     "loss": ("Loss", "nats a supervised token; the line is smoothed, the band runs from lowest to highest", "number", False),
@@ -40,6 +41,8 @@ _DRAWN = {
     "heldout_spearman": ("Held-out Spearman", "correlation of the ranks", "number", False),
     "heldout_mse": ("Held-out mean squared error", "in the rewards' own scale", "number", False),
     "reward": ("Reward", "of the answers that were sampled: the weighted sum of its parts", "number", False),
+    "reward_std": ("Spread of the reward", "its deviation over the answers of a step; at 0 nothing is learned", "number", False),
+    "groups_alike": ("Prompts that teach nothing", "all of whose answers earn the same", "share", False),
     "heldout_reward": ("Held-out reward", "of answers to prompts that are never trained on", "number", False),
     "kl": ("Divergence from the reference", "nats an answer", "number", False),
     "entropy": ("Entropy", "nats a token of the policy; near 0 nothing new is sampled", "number", False),
@@ -70,7 +73,9 @@ def render(facts: dict[str, Any], state: dict[str, Any], curves: dict[str, Curve
     style = "\n".join(path.read_text(encoding="utf-8").strip() for path in (folder / "page.css", own / "run.css"))
     script = "\n".join(path.read_text(encoding="utf-8").strip() for path in (folder / "page.js", own / "run.js"))
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    drawn = {name: curves[name] for name in _DRAWN if curves[name].buckets}
+    parts = sorted(name for name in curves if name not in _DRAWN and name.startswith(_PART))
+    order = [one for name in _DRAWN for one in (name, *(parts if name == "reward" else ()))]
+    drawn = {name: curves[name] for name in order if name in curves and curves[name].buckets}
     sections = [
         ("headline", "Where it stands", "", _tiles(state, curves)),
         ("curves", "Curves", "Point at a curve for its values; every one of them is in metrics.jsonl.", _curves(drawn)),
@@ -231,9 +236,15 @@ def _curves(drawn: dict[str, Curve]) -> str:
     return f'<div class="cards plots">{"".join(_plot(name, curve) for name, curve in drawn.items())}</div>'
 
 
+def _words(name: str) -> tuple[str, str, str, bool]:
+    if name in _DRAWN:
+        return _DRAWN[name]
+    return f"Reward: {name.removeprefix(_PART)}", "a part of it, without its weight", "number", False
+
+
 def _plot(name: str, curve: Curve) -> str:
     """A curve: the band of each bucket's lowest and highest value, their means smoothed, and the last value in words."""
-    title, words, unit, spreads = _DRAWN[name]
+    title, words, unit, spreads = _words(name)
     buckets = curve.buckets
     means = [bucket.mean for bucket in buckets]
     logarithmic = spreads and min(bucket.low for bucket in buckets) > 0 and max(b.high for b in buckets) > 20 * min(b.low for b in buckets)

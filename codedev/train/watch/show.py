@@ -110,20 +110,22 @@ def _show_judged(documents: list[dict[str, Any]]) -> None:
 
 
 def _show_answers(told: dict[str, Any], limit: int) -> None:
-    """Of stage ppo: what was sampled in an update, the lowest score first."""
+    """What was sampled in an update, the lowest score first."""
     answers = told["answers"]
     ended = sum(one["ended"] for one in answers)
-    means = {name: sum(one[name] for one in answers) / len(answers) for name in ("score", "kl", "tokens")}
+    means = {name: sum(one[name] or 0.0 for one in answers) / len(answers) for name in ("score", "kl", "tokens")}
+    away = "" if answers[0]["kl"] is None else f"{means['kl']:.3f} nats from the reference, "
     print(
         f"update {told['step']:,} of {printable(told['run_dir'])}: {len(answers):,} answers, score {means['score']:.4f}, "
-        f"{means['kl']:.3f} nats from the reference, {means['tokens']:.1f} tokens, {ended:,} ended; ln p as trained and as sampled at most "
+        f"{away}{means['tokens']:.1f} tokens, {ended:,} ended; ln p as trained and as sampled at most "
         f"{max(one['mismatch'] for one in answers):.2g} apart"
     )
     names = list(answers[0]["rewards"]) if len(answers[0]["rewards"]) > 1 else []
     for one in answers[:limit]:
         parts = "".join(f"  {printable(name)} {one['rewards'][name]:.4g}" for name in names)
         end = "" if one["ended"] else ", not ended"
-        print(f"{one['score']:>9.4f}  {printable(one['document'])}{parts}  kl {one['kl']:.3g}, {one['tokens']:,} tokens{end}")
+        kl = "" if one["kl"] is None else f"kl {one['kl']:.3g}, "
+        print(f"{one['score']:>9.4f}  {printable(one['document'])}{parts}  {kl}{one['tokens']:,} tokens{end}")
         print(f"{'':>9}  {printable(one['answer'])[:_LETTERS]}")
     if len(answers) > limit:
         print(f"{len(answers) - limit:,} more: --limit, or --json for all")
