@@ -17,6 +17,17 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.
 WORKERS = click.option("--workers", type=click.IntRange(1), default=None, help="Processes; default: one for each core, at most 8.")
 
 
+class OfRecipe(click.Group):
+    """`codedev NAME RECIPE`, unless the first word is a command of the group."""
+
+    recipe: click.Command
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        if args and args[0] in self.commands:
+            return super().make_context(info_name, args, parent, **extra)
+        return self.recipe.make_context(info_name, args, parent, **extra)
+
+
 class Bytes(click.ParamType[int]):
     name = "size"
 
