@@ -115,7 +115,9 @@ def _check_out(out: Path) -> None:
     """InputError when `out` holds something that is not ours."""
     if out.is_dir():
         names = {entry.name for entry in out.iterdir()} - {_LOCK}
-        ours = (out / _WORK / _STORE).is_dir()  # a corpus being built has a .work too
+        work = out / _WORK
+        # A corpus being built has a .work too; an empty one is what a run left that could not go on at once.
+        ours = (work / _STORE).is_dir() or (names == {_WORK} and work.is_dir() and not any(work.iterdir()))
         if "manifest.json" in names:
             manifest = read_json(out / "manifest.json")
             ours = isinstance(manifest, dict) and manifest.get("format") in (FORMAT, TABLES)
