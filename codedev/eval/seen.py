@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from codedev._run import Progress, content_key, file_hash, read_json, write_json
-from codedev.corpus.contamination.search import MIN_OVERLAP, Contamination, seen_questions
+from codedev.corpus.contamination.search import MIN_OVERLAP, VERSION, Contamination, seen_questions
 from codedev.corpus.questions import files_of
 from codedev.eval.recipe import AnswerTask, ChoiceTask, CodeTask, EvalRecipe
 
@@ -30,7 +30,7 @@ def seen(recipe: EvalRecipe, out: Path, progress: Progress) -> dict[str, dict[st
     files = {task.name: [file_hash(file) for file in files_of([Path(path) for path in task.paths])] for task in tasks}
     marks = [file_hash(corpus / "manifest.json") if (corpus / "manifest.json").is_file() else str(corpus) for corpus in corpora]
     columns = {task.name: sorted(task.columns.items()) for task in tasks}
-    key = content_key(1, files, columns, marks, MIN_OVERLAP)
+    key = content_key(1, VERSION, files, columns, marks, MIN_OVERLAP)
     before = read_json(out / _FILE) if (out / _FILE).is_file() else None
     if isinstance(before, dict) and before.get("key") == key:
         found: dict[str, dict[str, Any]] = before["tasks"]

@@ -22,6 +22,7 @@ from codedev.corpus.contamination.config import FLOOR, Matching
 from codedev.corpus.contamination.texts import Texts
 from codedev.kernels import contamination as kernel
 
+VERSION = 1  # of what counts as seen
 PERFECT, RELAXED = 16, 32  # tokens; decon has 20 and 50. On real text no false match lies between the two
 NUMBERS = 0.75
 CONTEXT = 0.8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,10 +19,13 @@ from codedev._errors import InputError, printable
 from codedev._run import Progress, no_progress, write_json
 from codedev.corpus.contamination.config import Matching
 from codedev.corpus.contamination.find import CONTEXT, FOUND, PERFECT, RELAXED, find
+from codedev.corpus.contamination.find import VERSION as FINDING
+from codedev.corpus.contamination.texts import VERSION as READING
 from codedev.corpus.contamination.texts import Texts, read_texts
 from codedev.corpus.parts import PartWriter
 
 MIN_OVERLAP = 0.8
+VERSION = f"{FINDING}.{READING}"  # what a result depends on beside the corpus, the questions and the arguments
 BATCH = 1024  # documents at a time
 
 # What is found, a row for each question and document.
@@ -80,8 +85,10 @@ def seen_questions(
     """
     matching = matching or Matching()
     parts = _parts(corpus)
+    progress("questions", 0, None)
     texts = read_texts(tuple(against), columns or {}, matching, PERFECT)
     count = texts.questions.num_rows
+    progress("questions", count, count)
     documents, best = np.zeros(count, np.int64), np.full(count, np.nan, np.float32)
     tasks = texts.questions.column("task").to_pylist()
     held: dict[str, set[tuple[int, int]]] = {task: set() for task in texts.left_out}  # documents that hold a question
@@ -205,7 +212,8 @@ def _batches(parts: list[Path]) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path) as file:
             names = [name for name in ("id", "source", "text") if name in file.schema_arrow.names]
             at = 0
-            for batch in file.iter_batches(BATCH, columns=names, use_threads=False):
+            groups = range(file.num_row_groups)  # one at a time: a batch of long books from many would hold them all
+            for batch in itertools.chain.from_iterable(file.iter_batches(BATCH, [group], names, use_threads=False) for group in groups):
                 text = pc.fill_null(batch.column("text").cast(pa.large_string()), "")
                 ids = (
                     batch.column("id").cast(pa.string()) if "id" in names else pa.array([f"{path.name}:{at + n}" for n in range(len(text))])
@@ -230,7 +238,8 @@ def show(found: Contamination) -> None:
     for one in found.examples:
         print(printable(f"{one['task']} {one['question']} ({one['part']}, {one['overlap']:.0%}) in {one['document']}"))
         for side in ("asked", "found"):
-            print(f"  {side}: {printable(' '.join(one[side].split()))[:150]}")
+            text = textwrap.shorten(printable(" ".join(one[side].split())), 200, placeholder=" …")
+            print(textwrap.fill(text, 80, initial_indent=f"  {side}: ", subsequent_indent="         "))
     left_out = sum(task["left_out"] for task in found.tasks)
     if left_out:
         note(f"{left_out:,} rows of the files are no questions and were left out")

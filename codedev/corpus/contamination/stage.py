@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from codedev._run import content_key
 from codedev.corpus.contamination.config import Decontaminate, Matching
 from codedev.corpus.contamination.find import PERFECT, find
+from codedev.corpus.contamination.find import VERSION as FINDING
 from codedev.corpus.contamination.texts import Texts, key_of, read_texts
 from codedev.corpus.stage import VERDICT, Filter, Stage
 
@@ -37,7 +38,7 @@ def matching_of(config: Decontaminate) -> Matching:
 
 def version(config: Decontaminate) -> str:
     """What the columns depend on: the questions, not where their files lie, and how they are looked for."""
-    return content_key(VERSION, key_of([Path(path) for path in config.against], config.columns), matching_of(config).model_dump())
+    return content_key(VERSION, FINDING, key_of([Path(path) for path in config.against], config.columns), matching_of(config).model_dump())
 
 
 def contamination_stage(config: Decontaminate) -> Stage:
