@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, print_json
+from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, OfRecipe, print_json
 
 if TYPE_CHECKING:
     from codedev.eval.lm import LM
     from codedev.eval.recipe import Endpoint
+
+
+@click.group("eval", cls=OfRecipe)
+def eval_command() -> None:
+    """Ask a model the tasks of RECIPE, or look into evaluations."""
 
 
 @click.command("eval")
@@ -22,17 +27,18 @@ if TYPE_CHECKING:
 @OVERRIDES
 @JSON
 @QUIET
-def eval_command(
+def _eval_recipe(
     recipe: Path, model: str | None, out: str | None, limit: int | None, overrides: tuple[str, ...], as_json: bool, quiet: bool
 ) -> None:
     """Ask a model the tasks that RECIPE names: bits per byte, multiple choice, exact answers, programs that pass tests.
 
     Every question, what the model said and its score lie in OUT/tasks/<name>/records.parquet, the scores with intervals of 95 % in
-    OUT/results.json. A finished task is not asked again, an interrupted one goes on.
+    OUT/results.json. A finished task is not asked again, an interrupted one goes on. `codedev eval compare A B` puts models side by side.
 
     \b
     Example: codedev eval eval.yaml
              codedev eval eval.yaml --model runs/tuned --out evals/tuned --limit 100
+             codedev eval compare evals/first evals/tuned --out compared.html
     """
     from codedev._recipe import check, overridden, read
     from codedev._terminal import watch
@@ -52,6 +58,60 @@ def eval_command(
         print_json(results)
     else:
         show(results)
+
+
+eval_command.recipe = _eval_recipe
+
+
+@eval_command.command("compare")
+@click.argument("evaluations", metavar="EVALUATION...", type=PATH, nargs=-1, required=True)
+@click.option("--out", type=PATH, metavar="FILE", default=None, help="Write all of it as a page to open in a browser.")
+@click.option("--limit", type=click.IntRange(0), default=60, show_default=True, help="Questions of each task that the page shows.")
+@JSON
+def eval_compare(evaluations: tuple[Path, ...], out: Path | None, limit: int, as_json: bool) -> None:
+    """Put two or more evaluations side by side: scores, whether they differ by more than chance, the questions on which models differ.
+
+    \b
+    Example: codedev eval compare evals/first evals/tuned --out compared.html
+    """
+    from codedev._errors import printable
+    from codedev._run import write_text
+    from codedev._terminal import note
+    from codedev.eval.compare import compare
+    from codedev.eval.compare.page import render
+
+    if out is not None and out.is_dir():
+        raise click.UsageError(f"--out {printable(str(out))}: is a folder; give the file to write")
+    found = compare(evaluations, shown=limit)
+    if out is not None:
+        write_text(out, render(found))
+    if as_json:
+        print_json(found.figures)
+        return
+    show_comparison(found.figures)
+    if out is not None:
+        note(f"page: {printable(str(out))}")
+
+
+def show_comparison(figures: dict[str, Any]) -> None:
+    """Tables of scores and of differences."""
+    from codedev._terminal import print_table
+    from codedev.eval.compare import between, difference, figure
+
+    labels = [run["label"] for run in figures["runs"]]
+    rows = [
+        [task["name"], metric, *(figure(metric, None if one is None else one["value"]) for one in found)]
+        for task in figures["tasks"]
+        for metric, found in task["scores"].items()
+    ]
+    print_table("Scores", ["task", "metric", *labels], rows)
+    rows = []
+    for task in figures["tasks"]:
+        for label, one in zip(labels[1:], task["against_first"][1:], strict=True):
+            if one is not None:
+                told = [difference(task["metric"], one["value"]), between(task["metric"], one)]
+                rows.append([task["name"], label, *told, one["better"], one["worse"], task["common"]])
+    print_table(f"Less {labels[0]}, on the same questions", ["task", "", "difference", "95 %", "better", "worse", "n"], rows)
 
 
 _GROUPS = 20  # groups of a task that a table shows, at most

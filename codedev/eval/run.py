@@ -103,6 +103,7 @@ def _task(task: Task, asked: Asked, recipe: EvalRecipe, lm: LM, folder: Path, pr
     table = pa.concat_tables(records)
     progress(task.name, table.num_rows, asked.table.num_rows)
     scores = kind.measure(task, table, recipe.seed)
+    done.unlink(missing_ok=True)  # it speaks of the records before
     with atomic_write(folder / "records.parquet") as temporary:
         pq.write_table(table, temporary)
     left_out = [one._asdict() | {"file": Path(one.file).name} for one in asked.left_out]

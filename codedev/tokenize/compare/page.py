@@ -1,13 +1,10 @@
 """A comparison as one HTML file that asks for nothing: no network, no fonts, no images, and a policy that forbids them.
 
-Style and script are the corpus report's, so that a person who knows one page knows the other. Document text comes from strangers: it is
-escaped, its invisible characters are spelled out, and the policy runs one script and one style sheet, known by their hashes.
+Document text comes from strangers: it is escaped, and its invisible characters are spelled out.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -15,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codedev import __version__
-from codedev.corpus import report
-from codedev.corpus.report import charts
+from codedev.corpus.report import charts, shell
 from codedev.corpus.report.charts import esc
 from codedev.corpus.report.figure import table
 from codedev.corpus.report.text import count, size
@@ -58,60 +54,18 @@ def render(comparison: Comparison) -> str:
         ),
         ("how", "How it is measured", "What the rows of the first table count.", _how(figures)),
     ]
-    return _page(figures, [section for section in sections if section[3]])
+    return shell.page("Tokenizers compared", _facts(figures), sections, Path(__file__).parent / "tokens.css")
 
 
-def _page(figures: dict[str, Any], sections: list[tuple[str, str, str, str]]) -> str:
-    folder = Path(report.__file__).parent
-    style = "\n".join(path.read_text(encoding="utf-8").strip() for path in (folder / "page.css", Path(__file__).parent / "tokens.css"))
-    script = (folder / "page.js").read_text(encoding="utf-8").strip()
-    policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+def _facts(figures: dict[str, Any]) -> str:
     sample, corpus = figures["sample"], figures["corpus"]
-    links = "".join(f'<li><a href="#{name}">{esc(title)}</a></li>' for name, title, _, _ in sections)
-    body = "".join(
-        f'<section class="figure" id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{esc(title)}</h2>'
-        f'<p class="guide">{esc(guide)}</p>{content}</section>\n'
-        for name, title, guide, content in sections
-    )
     facts = (
         f"codedev {esc(__version__)} · corpus <code>{esc(corpus['path'])}</code>, manifest <code>{esc(corpus['manifest_hash'])}</code> · "
         f"a sample of {size(sample['bytes'])} in {count(sample['documents'])} documents, seed {sample['seed']}"
     )
     if sample["cut_documents"]:
         facts += f" · of {count(sample['cut_documents'])} documents the first {size(sample['document_bytes'])}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>Tokenizers compared</title>
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the figures</a>
-<nav aria-label="Figures">
-<p class="brand">Tokenizers compared</p>
-<ol>{links}</ol>
-<button type="button" id="theme" hidden>Theme: auto</button>
-</nav>
-<main id="main">
-<header class="top">
-<h1>Tokenizers compared</h1>
-<p class="facts">{facts}</p>
-</header>
-{body}</main>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def _hash(inline: str) -> str:
-    """The source expression of a Content Security Policy that allows this inline text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    return facts
 
 
 def _overall(figures: dict[str, Any], short: list[str]) -> str:
