@@ -32,6 +32,16 @@ One = TypeVar("One")
 Made = TypeVar("Made")
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would take the key to another server."""
+
+    def redirect_request(self, *given: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_Stay)
+
+
 class Served(NamedTuple):
     """Implements codedev.eval.lm.LM."""
 
@@ -93,18 +103,25 @@ class Served(NamedTuple):
         return answers
 
     def _continued(self, before: str, text: str) -> Continued:
+        """The text's tokens are those of the whole after as many as `before` has alone, as for a local model."""
         before, text = before.rstrip(), before[len(before.rstrip()) :] + text
         tokens, nats, likeliest = self._echoed(before + text)
-        at, begin = 0, len(tokens)
-        for number, token in enumerate(tokens):
-            at += len(token)
-            if at > len(before):
-                begin = number
-                break
-        begin = max(begin, 1)
+        begin = max(self._own(before, tokens), 1)
         if begin >= len(tokens):
             raise RunError(f"{self.name}: a choice has no token of its own")
         return Continued(sum(nats[begin:]), len(tokens) - begin, all(likeliest[begin:]))
+
+    def _own(self, before: str, tokens: list[str]) -> int:
+        """How many tokens `before` has."""
+        if not before:
+            return 0
+        begin, at = 0, 0
+        while begin < len(tokens) and at < len(before):
+            at += len(tokens[begin])
+            begin += 1
+        if "".join(tokens[:begin]) == before:
+            return begin
+        return len(self._echoed(before)[0])  # a token ends elsewhere, or is a part of a character and has no text
 
     def _read(self, text: str) -> Read:
         tokens, nats, _ = self._echoed(text)
@@ -117,22 +134,24 @@ class Served(NamedTuple):
                 f"{self.name}: a chat endpoint gives no log-probabilities of a text. Set chat: false, or ask `answer` and `code` tasks"
             )
         body = {"model": self.name, "prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1, "stream": False}
-        found = (self._choice(self._post("/completions", body)).get("logprobs") or {}) if text else {}
+        reply = self._post("/completions", body)
+        found = self._choice(reply).get("logprobs") or {}
         tokens, logs, tops = found.get("tokens"), found.get("token_logprobs"), found.get("top_logprobs")
         if not isinstance(tokens, list) or not isinstance(logs, list) or len(tokens) != len(logs):
             raise InputError(
                 f"{self.name}: this server gives no log-probabilities of a prompt (echo with logprobs), which choices and bits per byte "
                 "need. Ask `answer` and `code` tasks, or evaluate the model's files"
             )
-        count, length = 0, 0
-        while count < len(tokens) and length < len(text):  # without what it wrote behind
-            length += len(tokens[count])
-            count += 1
+        count = (reply.get("usage") or {}).get("prompt_tokens")
+        if not isinstance(count, int) or not 0 < count <= len(tokens):
+            count, length = 0, 0
+            while count < len(tokens) and length < len(text):  # without what it wrote behind
+                length += len(str(tokens[count]))
+                count += 1
         nats = [-float(value or 0.0) for value in logs[:count]]
-        best = [
-            max(one, key=lambda token: one[token]) if isinstance(one, dict) and one else None for one in (tops or [None] * count)[:count]
-        ]
-        return tokens[:count], nats, [one == token for one, token in zip(best, tokens, strict=False)]
+        tops = tops if isinstance(tops, list) and len(tops) >= count else [None] * count
+        best = [max(map(float, one.values())) if isinstance(one, dict) and one else math.inf for one in tops[:count]]
+        return list(map(str, tokens[:count])), nats, [-nat >= value for nat, value in zip(nats, best, strict=True)]
 
     def _choice(self, reply: dict[str, Any]) -> dict[str, Any]:
         choices = reply.get("choices")
@@ -150,7 +169,7 @@ class Served(NamedTuple):
                 time.sleep(min(2.0**attempt, 30.0))
             try:
                 request = urllib.request.Request(address, json.dumps(body).encode(), headers)  # noqa: S310  checked below
-                with urllib.request.urlopen(request, timeout=self.told.timeout) as reply:  # noqa: S310
+                with _OPENER.open(request, timeout=self.told.timeout) as reply:
                     data = reply.read(_MOST + 1)
                 found = json.loads(data[:_MOST])
                 if isinstance(found, dict):
