@@ -82,7 +82,7 @@ def main() -> None:
     paths = [arguments.data / "eval" / path for path in SETS.values()]
     texts = read_texts(paths, {}, Matching(), PERFECT)
     rows = [row for path in paths for row in read_questions([path]).table.to_pylist()]
-    plain = np.unique(shingle_hashes(*text_buffers(_asked(rows)), ngram=PLAIN)[0])
+    plain = np.unique(shingle_hashes(*text_buffers(_asked(rows)), ngram=PLAIN, unit="figures")[0])
     planted = [*_planted(texts, rows, arguments.data, arguments.each)]
     told: dict[str, Any] = {"machine": machine(), "questions": len(rows), "planted": _recall(planted, texts, plain, rows, arguments.peers)}
     untouched = _pieces(arguments.data, arguments.mb * 1e6)
@@ -216,7 +216,7 @@ def _found(texts: Texts, documents: list[str]) -> tuple[list[set[int]], float]:
 def _plainly(plain: np.ndarray, documents: list[str]) -> tuple[list[bool], float]:
     array = pa.array(documents, pa.large_string())
     began = time.process_time()
-    hashes, bounds = shingle_hashes(*text_buffers(array), ngram=PLAIN)
+    hashes, bounds = shingle_hashes(*text_buffers(array), ngram=PLAIN, unit="figures")
     at = np.searchsorted(plain, hashes)
     hits = np.concatenate(([0], np.cumsum(plain[np.minimum(at, len(plain) - 1)] == hashes)))
     long = np.diff(bounds) > 1  # a shorter document has one shingle of all it has

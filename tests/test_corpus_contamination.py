@@ -6,6 +6,8 @@ import json
 import math
 import random
 import shutil
+import subprocess
+import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -337,7 +339,10 @@ def test_programs_are_found_without_their_comments(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_what_all_texts_share_is_no_contamination(data_dir: Path) -> None:
     texts = read_texts(
-        [data_dir / "eval" / name for name in ("openai__human-eval", "haonan-li__CMMLU", "ruixiangcui__AGIEval")], {}, Matching(), PERFECT
+        [data_dir / "eval" / name for name in ("openai__human-eval", "haonan-li__CMMLU/data/dev", "ruixiangcui__AGIEval")],
+        {},
+        Matching(),
+        PERFECT,
     )
     common = [
         'def main():\n    parser = argparse.ArgumentParser()\n    args = parser.parse_args()\n\n\nif __name__ == "__main__":\n    main()\n',
@@ -354,9 +359,7 @@ def test_what_all_texts_share_is_no_contamination(data_dir: Path) -> None:
 
 @pytest.mark.realdata
 def test_every_question_is_found_in_a_book_and_no_book_has_one(data_dir: Path) -> None:
-    tasks = [
-        data_dir / "eval" / name for name in ("openai__human-eval", "openai__grade-school-math", "haonan-li__CMMLU", "ruixiangcui__AGIEval")
-    ]
+    tasks = [data_dir / "eval" / name for name in ("openai__human-eval", "haonan-li__CMMLU/data/test", "ruixiangcui__AGIEval")]
     texts = read_texts(tasks, {}, Matching(), PERFECT)
     books = [path.read_text("utf-8", "replace") for path in sorted((data_dir / "books").rglob("*.txt"))[:4]]
     assert found_in(texts, *books) == []
@@ -638,5 +641,24 @@ def test_a_set_inside_a_document_is_found_question_by_question(tmp_path: Path) -
     rng = random.Random(4)
     rows = [{"question": " ".join(rng.choices("abcdefghij", k=40)), "answer": "1"} for _ in range(9_000)]
     texts = texts_of(tmp_path, rows)
-    found = found_in(texts, (tmp_path / "set.jsonl").read_text())
-    assert [one["question"] for one in found] == [*range(9_000)]
+    whole = (tmp_path / "set.jsonl").read_text()
+    assert [one["question"] for one in found_in(texts, whole)] == [*range(9_000)]
+    pq.write_table(pa.table({"text": [whole * 3, whole[:4_000]]}), tmp_path / "set.parquet")
+    told = seen_questions(tmp_path / "set.parquet", [tmp_path / "set.jsonl"])
+    assert (told.contaminated, told.tasks[0]["seen"], told.tasks[0]["documents"]) == (2, 9_000, 2)
+    assert len(told.examples) == 3
+
+
+# --- the benchmark
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_the_benchmark_finds_every_copy_left_as_it_was(data_dir: Path, tmp_path: Path) -> None:
+    script = ROOT / "benchmarks/bench_contamination.py"
+    command = [sys.executable, script, "--data", data_dir, "--each", "12", "--mb", "3", "--json", tmp_path / "figures.json"]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    told = json.loads((tmp_path / "figures.json").read_text())
+    assert told["planted"]["verbatim"]["all"]["codedev"] == told["planted"]["reformatted"]["all"]["codedev"] == 1
+    assert told["planted"]["changed"]["all"]["codedev"] == 0 < told["planted"]["changed"]["all"]["13 words"]
+    assert told["untouched"]["found"] == []

@@ -77,7 +77,7 @@ class _Match(NamedTuple):
 
 def find(texts: Texts, documents: pa.Array, matching: Matching) -> pa.Table:
     """FOUND of a large_string array: of each document, question and part the best match, of equals the first, in the order of row,
-    question and part. Matches of a score below FLOOR are none. A Python loop over matches alone, 30 µs each."""
+    question and part. Matches of a score below FLOOR are none. A Python loop over matches alone, 0.1 ms each."""
     if texts.lookup is None or not len(documents):
         return FOUND.empty_table()
     data, offsets = text_buffers(documents)
@@ -114,9 +114,11 @@ def _beside(context: np.ndarray, data: np.ndarray, start: int, end: int, begin: 
 
 
 def _share(wanted: np.ndarray, data: np.ndarray, start: int, end: int) -> float:
-    """Of distinct tokens, or pairs of them, those that data[start:end] has."""
+    """Of distinct tokens, or pairs of them, the share that data[start:end] has."""
     there, _, _ = kernel.tokens(data, np.array([start, end], np.int64))
-    return float(np.isin(wanted, np.concatenate([there, kernel.pairs(there)])).mean())
+    there = np.concatenate([there, kernel.pairs(there)])
+    at = np.minimum(np.searchsorted(wanted, there), len(wanted) - 1)  # `wanted` is in order
+    return float(np.count_nonzero(np.bincount(at[wanted[at] == there])) / len(wanted))
 
 
 def _shown(text: bytes) -> str:

@@ -155,7 +155,7 @@ def _counts(questions: pa.Table) -> dict[str, Any]:
 
 def _shown(texts: Texts, batch: pa.RecordBatch, found: pa.Table) -> pa.RecordBatch:
     asked = texts.questions.take(found["question"])
-    where = batch.take(found["row"].combine_chunks())
+    where = batch.select(["id", "source"]).take(found["row"].combine_chunks())  # not the text again for every question in it
     columns = {"task": asked["task"], "question": asked["question"], "document": where.column("id"), "source": where.column("source")}
     table = pa.table([columns.get(name, found[name] if name in found.column_names else None) for name in SEEN.names], names=SEEN.names)
     return table.cast(SEEN).combine_chunks().to_batches()[0]
