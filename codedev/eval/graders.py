@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from codedev.eval.equivalence import equal
 from codedev.eval.sandbox import run_many
 from codedev.eval.sandbox.outside import Policy
 
@@ -23,7 +24,7 @@ _LONGEST = 200_000  # characters looked at, the last ones
 
 
 def answer(texts: Sequence[str], golds: Sequence[str]) -> list[float]:
-    """1.0 where the final answer of a text equals the gold one: as numbers where both are, else as strings without blanks and case."""
+    """1.0 where the final answer of a text equals the gold one: as numbers, as mathematics (equivalence.py), or as text."""
     right = [gold.strip() if short(gold) else final(gold) for gold in golds]
     return [float(same(_given(text, gold), gold)) for text, gold in zip(texts, right, strict=True)]
 
@@ -59,11 +60,11 @@ def _marked(text: str) -> str | None:
 
 
 def same(answer: str, gold: str) -> bool:
-    """Equal as numbers (1,000 = 1000.0, 1/2 = 0.5), or as text."""
+    """Equal as numbers (1,000 = 1000.0, 1/2 = 0.5), as text, or as mathematics."""
     numbers = (_value(answer), _value(gold))
     if None not in numbers:
         return numbers[0] == numbers[1]
-    return _plain(answer) == _plain(gold) != ""
+    return _plain(answer) == _plain(gold) != "" or equal(answer, gold)
 
 
 def unit_tests(texts: Sequence[str], checks: Sequence[str], *, seconds: float = 5.0, policy: Policy = "strict") -> list[float]:
