@@ -80,7 +80,8 @@ def contamination_filter(config: Decontaminate) -> Filter:
             reasons[row] = "seen_question"
             questions = orjson.loads(batch.column(QUESTIONS.name)[row].as_py())
             measured = {SCORE.name: scores[row].as_py(), "bound": config.min_overlap}
-            evidence[row] = orjson.dumps(measured | questions[0] | {"questions": len(questions)}).decode()
+            told = {name: questions[0][name] for name in ("task", "question", "found", "asked", "overlap", "part", "start", "end")}
+            evidence[row] = orjson.dumps(measured | told | {"questions": len(questions)}).decode()
         return pa.StructArray.from_arrays([pa.array(reasons, pa.string()), pa.array(evidence, pa.string())], fields=list(VERDICT))
 
     return judge
