@@ -13,16 +13,21 @@ import pyarrow as pa
 import pytest
 import torch
 import zstandard
+from click.testing import CliRunner
 from eval_support import FAMILIES, tiny
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from codedev import _recipe
 from codedev._errors import InputError, RecipeError
+from codedev.cli import cli
 from codedev.eval import intervals
-from codedev.eval.perplexity import gzip_bits_per_byte
+from codedev.eval.perplexity import bits_per_byte, gzip_bits_per_byte
 from codedev.eval.recipe import EvalRecipe
 from codedev.eval.run import evaluate, records_of
+from codedev.train.compute import attention
+from codedev.train.compute.loss import WithLoss
+from codedev.train.data import open_shards
 from codedev.train.use.lm import open_lm
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -194,3 +199,37 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, task: dict[str, Any], says:
     with pytest.raises((InputError, RecipeError), match=says):
         evaluated(tmp_path, tiny(tmp_path / "model"), **task)
     assert not (tmp_path / "out/results.json").exists()
+
+
+def test_held_out_shards_are_told_as_training_tells_them(tmp_path: Path) -> None:
+    """One definition: documents that a shard holds whole cost the same, packed into rows or read alone."""
+    rows = [{"key": f"d{at}", "text": row["text"][:300].strip() + " end"} for at, row in enumerate(documents() * 3)]
+    rows = [row | {"text": f"{at} {row['text']}"} for at, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"name": "rows", "type": "tables", "paths": ["rows.jsonl"], "text": "text"}
+    (tmp_path / "corpus.yaml").write_text(json.dumps({"name": "c", "sources": [source]}))
+    model, run = tiny(tmp_path / "model", begin=False), CliRunner()  # as a run on such shards leaves it
+    for line in (
+        f"corpus build {tmp_path}/corpus.yaml --out {tmp_path}/corpus --workers 1 -q",
+        f"tokenize {tmp_path}/corpus --tokenizer {model} --eos <|end|> --out {tmp_path}/shards --seq-len 512 --holdout 0.4 -q",
+    ):
+        done = run.invoke(cli, line.split())
+        assert done.exit_code == 0, done.output
+    heldout = open_shards((tmp_path / "shards/heldout",))
+    call = attention.Call(WithLoss(AutoModelForCausalLM.from_pretrained(model)), "sdpa", torch.device("cpu"), torch.float32)
+    packed = bits_per_byte(lambda ids, positions: losses(call, ids, positions), heldout)
+    scores, records = evaluated(tmp_path, model, shards=str(tmp_path / "shards/heldout"))
+    assert records.num_rows > 10
+    assert sum(records.column("bytes").to_pylist()) == packed.text_bytes
+    assert packed.charged == records.num_rows  # no document is cut
+    assert scores[""]["bits_per_byte"]["value"] == pytest.approx(packed.bits_per_byte, rel=1e-6)
+    whole, _ = evaluated(tmp_path, model, corpus=str(tmp_path / "corpus"), limit=None)
+    assert whole[""]["bits_per_byte"]["n"] > records.num_rows
+
+
+def losses(call: attention.Call, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """-ln p of every token from those before it in its segment, by logits of the packed rows."""
+    with torch.no_grad():
+        logs = call(torch.from_numpy(ids), torch.from_numpy(positions)).float().log_softmax(-1)
+    told = logs[:, :-1].gather(-1, torch.from_numpy(ids[:, 1:, None]))[..., 0]
+    return np.concatenate([np.zeros((len(ids), 1)), -told.double().numpy()], 1)
