@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import platform
 import socket
@@ -11,15 +9,12 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from codedev._errors import RunError
-from codedev.eval.sandbox import LAYERS, check, outside, run, run_many
+from codedev.eval.sandbox import LAYERS, check, outside, run
 from codedev.eval.sandbox.calls import PROCESSORS, REFUSED, seccomp_filter
-
-DATA = Path(__file__).parent.parent / ".data" / "eval"
 
 
 @pytest.fixture(autouse=True)
@@ -240,27 +235,6 @@ def test_the_filter_by_a_machine_of_its_own(machine: str) -> None:
     assert verdict(1, arch=0x40000003) == 0x80000000  # 32-bit calls have other numbers
     assert verdict(0x40000000 + 41) == 0x80000000
     assert seccomp_filter("riscv64") is None
-
-
-@pytest.mark.realdata
-@pytest.mark.slow
-def test_solutions_that_are_known_pass_and_none_scores_nothing() -> None:
-    file = DATA / "openai__human-eval" / "data" / "HumanEval.jsonl.gz"
-    if not file.is_file():
-        pytest.skip("no HumanEval under .data")
-    problems: list[dict[str, Any]] = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
-    tests = [f"\n{problem['test']}\ncheck({problem['entry_point']})\n" for problem in problems]
-    right = run_many(
-        (problem["prompt"] + problem["canonical_solution"] + test for problem, test in zip(problems, tests, strict=True)), seconds=30
-    )
-    assert [problem["task_id"] for problem, done in zip(problems, right, strict=True) if not done.passed] == []
-    none = run_many((problem["prompt"] + "    return None\n" + test for problem, test in zip(problems, tests, strict=True)), seconds=30)
-    assert sum(done.passed for done in none) == 0
-    mbpp = [json.loads(line) for line in (DATA / "deepseek-ai__DeepSeek-Coder/Evaluation/MBPP/data/mbpp.jsonl").read_text().splitlines()]
-    programs = ["\n".join([row.get("test_setup_code") or "", row["code"], *row["test_list"]]) for row in mbpp]
-    failed = [(row["task_id"], done.status) for row, done in zip(mbpp, run_many(programs, seconds=30), strict=True) if not done.passed]
-    # The set itself never says what a Node is.
-    assert failed == [(367, "NameError: name 'Node' is not defined"), (927, "NameError: name 'Node' is not defined")]
 
 
 def test_python_of_the_sandbox_is_ours() -> None:
