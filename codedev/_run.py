@@ -22,6 +22,7 @@ import xxhash
 from codedev._errors import InputError, RunError
 
 TEMPORARY = ".tmp-codedev-"  # prefix of files being written; what a killed run left is removed by `sweep`
+_HOST = xxhash.xxh32_hexdigest(os.uname().nodename.encode())  # two containers may write the same file, each as its process 1
 
 
 class Progress(Protocol):
@@ -34,7 +35,7 @@ class Progress(Protocol):
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to; renamed to `path` on success, removed on failure. Parent folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{_HOST}-{os.getpid()}-{path.name}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -104,10 +105,10 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, named: str = "--out") -> Iterator[None]:
+def locked(directory: Path, named: str = "--out", *, shared: bool = False) -> Iterator[None]:
     """Hold the directory for this process; a second run on it is refused. The kernel frees the lock when the process dies.
 
-    `named`: the option or key that gave it, for people."""
+    `named`: the option or key that gave it, for people. `shared`: only against those that do not share it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -115,7 +116,7 @@ def locked(directory: Path, named: str = "--out") -> Iterator[None]:
         raise RunError(f"{directory}: cannot be written: {error.strerror}. Choose another {named}") from None
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"{directory}: another run is writing here; wait for it, or choose another directory") from None
         yield

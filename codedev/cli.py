@@ -16,7 +16,7 @@ import click
 
 from codedev import __version__
 from codedev._errors import CodedevError, printable
-from codedev.commands import convert, corpus, dedup, evaluate, feedback, learn, models, pages, tokens, use
+from codedev.commands import convert, corpus, dedup, evaluate, feedback, learn, models, pages, shares, tokens, use
 from codedev.commands.options import JSON, PATH, WORKERS, default_workers, print_json
 
 # What a user can do about an error of the system; any other is a fault of ours.
@@ -119,6 +119,7 @@ def doctor(warm: bool, as_json: bool) -> None:
 
 
 for group, commands in (
+    (corpus.corpus, (shares.corpus_plan, shares.corpus_run, shares.corpus_finish)),
     (corpus.corpus, (dedup.corpus_dedup, learn.corpus_langid, learn.corpus_quality, pages.corpus_extract, pages.corpus_learn_extractor)),
     (cli, (corpus.corpus, tokens.tokenizer, tokens.tokenize_command, tokens.trace, tokens.export_command)),
     (cli, (models.train_command, evaluate.eval_command, convert.convert, use.generate, use.chat, use.serve, feedback.feedback)),

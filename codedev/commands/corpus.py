@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,19 +50,17 @@ def corpus_build(
              codedev corpus build recipe.yaml --out corpus --set language.min_score=0.5
              codedev corpus build recipe.yaml --out /shared/corpus --engine ray --ray-address head:6379
     """
-    from codedev._run import read_json
-    from codedev._terminal import compiling, note, print_waterfall, watch
+    from codedev._terminal import compiling, watch
 
     click.get_current_context().with_resource(compiling(quiet=quiet or as_json))  # the imports compile too
     from codedev.corpus import recipe as recipes
     from codedev.corpus.build import build
-    from codedev.corpus.report.alarms import lines
 
     loaded = recipes.load(recipe, overrides)
-    broken: ExpectationError | None = None
-    try:
+
+    def run() -> dict[str, Any]:
         with watch(quiet=quiet or as_json) as progress:
-            manifest = build(
+            return build(
                 loaded,
                 recipe.resolve().parent,
                 out,
@@ -70,8 +70,23 @@ def corpus_build(
                 progress=progress,
                 isolated=True,
             )
+
+    show_build(out, run, as_json=as_json)
+
+
+def show_build(out: Path, run: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Run a build and print what came of it, also when it breaks the recipe's `expect`. One that returns nothing prints nothing."""
+    from codedev._run import read_json
+    from codedev._terminal import note, print_waterfall
+    from codedev.corpus.report.alarms import lines
+
+    broken: ExpectationError | None = None
+    try:
+        manifest = run()
     except ExpectationError as error:  # the corpus is complete: show it, then say what is broken
         broken, manifest = error, read_json(out / "manifest.json")
+    if not manifest:
+        return
     if as_json:
         print_json(manifest)
     else:

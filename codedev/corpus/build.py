@@ -11,26 +11,37 @@ import itertools
 import os
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 
 from codedev import __version__
-from codedev._errors import ExpectationError, InputError, RunError
+from codedev._errors import InputError, RunError
 from codedev._recipe import M
-from codedev._run import Events, Progress, content_key, file_hash, locked, no_progress, read_json, sweep, write_json, write_text
+from codedev._run import (
+    Events,
+    Progress,
+    content_key,
+    locked,
+    no_progress,
+    read_json,
+    read_receipt,
+    sweep,
+    write_json,
+    write_receipt,
+    write_text,
+)
 from codedev.corpus import guard, join
 from codedev.corpus.dedup import find_duplicates
 from codedev.corpus.engines.local import Lost, Run, engine
 from codedev.corpus.join import Written
 from codedev.corpus.judge import judge_unit
-from codedev.corpus.known import index_all, known_key, parts_of
+from codedev.corpus.known import Known, index_all, known_key, parts_of
 from codedev.corpus.language import DEFAULT, PLAIN
+from codedev.corpus.manifest import FORMAT, Waterfall, add, add_barriers, check_balance, check_expectations, content, finished, manifest_of
 from codedev.corpus.plan import Plan, make_plan, read_plan
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.remove import check_pending, keep_out
@@ -44,8 +55,6 @@ from codedev.corpus.unit import tables as unit_tables
 from codedev.corpus.write import PARTS, Placed, part_facts, write_unit
 from codedev.kernels import warm
 
-FORMAT = "codedev.corpus/1"
-
 
 def build(
     recipe: CorpusRecipe,
@@ -56,6 +65,7 @@ def build(
     isolated: bool | None = None,
     memory: int = 4 << 30,
     ray: str | None = None,
+    barriers_only: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Build the corpus and return its manifest.
@@ -64,23 +74,24 @@ def build(
     With more than one worker, or where `isolated` says so, records are read in processes that one that hangs or crashes may cost; a
     single worker is this process otherwise, where a debugger sees everything and nothing guards it. `ray`: the address of a Ray cluster
     whose nodes do the work instead, `workers` of them at once (0: as many as it has CPUs); they see `out` and the inputs as we do.
+    `barriers_only`: stop where the parts would be written, which others are to do (shares.py), and return nothing.
     Raises InputError, RunError, and ExpectationError after a complete run that breaks its `expect:`.
     """
     out = out if ray is None else out.absolute()  # the nodes have other working directories
     check_pending(out)
-    _check_out(out)
-    with locked(out), _told(Events(out), workers=workers, base=str(base.resolve())) as events:
+    check_out(out)
+    with locked(out), told(Events(out), workers=workers, base=str(base.resolve())) as events:
         sweep(out)
-        context = Context(_located(recipe, base.resolve()), base.resolve(), out)
+        context = Context(located(recipe, base.resolve()), base.resolve(), out)
         progress = logged(progress, events)
         if recipe.dedup.minhash and recipe.dedup.minhash.keep:
             from codedev.corpus.near.prefer import check_keep
 
             check_keep(unit_tables(context.recipe).scored, recipe.dedup.minhash.keep)  # not after hours of reading
         plan = make_plan(context, context.work / "plan.jsonl", progress)
-        identity = {"plan": plan.hash, "recipe": content_key(_content(recipe)), "known": known_key(parts_of(recipe, context.base, out))}
+        identity = identity_of(context, recipe, plan.hash)
         events.log("planned", base=str(context.base), units=plan.units, bytes=plan.bytes, workers=workers)
-        manifest = _finished(out, identity)
+        manifest = finished(out, identity)
         resolved = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         if manifest is None:
             with _engine(workers, isolated, plan.units, ray, out) as run:
@@ -90,25 +101,29 @@ def build(
                 write_text(out / "recipe.yaml", resolved)
                 if workers > 1:
                     threading.Thread(target=_import_barriers, args=(recipe,)).start()
-                manifest = _build(recipe, context, plan, run, memory, progress, events)
+                manifest = _build(recipe, context, plan, identity, run, memory, barriers_only, progress, events)
+                if barriers_only:
+                    return {}
                 manifest |= {"identity": identity}
-                _check_balance(manifest)
+                check_balance(manifest)
                 manifest = keep_out(out, manifest)  # what `corpus remove` took out of it before
                 write_json(out / "manifest.json", manifest)
                 events.log("built", **manifest["totals"])
                 write_report(out, run)
+        elif barriers_only:
+            return {}
         else:
             write_text(out / "recipe.yaml", resolved)  # its `expect` may be new
             events.log("nothing_to_do")
             write_report(out)
         if not recipe.keep_work:
             shutil.rmtree(context.work)
-    _check_expectations(recipe, manifest)
+    check_expectations(recipe, manifest)
     return manifest
 
 
 @contextlib.contextmanager
-def _told(events: Events, **facts: Any) -> Iterator[Events]:
+def told(events: Events, **facts: Any) -> Iterator[Events]:
     """The events of a run, which begins, and may fail."""
     events.log("begun", codedev=__version__, **facts)
     try:
@@ -131,7 +146,7 @@ def _engine(workers: int, isolated: bool | None, units: int, ray: str | None, ou
             yield run
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """InputError when `out` holds something that is no corpus: what a build does not know there, it would remove or write over."""
     if not os.fsencode(out.absolute()).decode("utf-8", "ignore") == str(out.absolute()):
         raise InputError(f"{out}: Parquet files cannot be written below a name that is not UTF-8. Choose another --out")
@@ -148,7 +163,7 @@ def _check_out(out: Path) -> None:
         raise InputError(f"{out}: is not empty and holds no corpus ({', '.join(names[:3])} …). Choose another --out")
 
 
-def _located(recipe: CorpusRecipe, base: Path) -> CorpusRecipe:
+def located(recipe: CorpusRecipe, base: Path) -> CorpusRecipe:
     """The recipe with the paths of models from the recipe's folder. What is found there decides, not where it lies: see score_key."""
 
     def at(path: str) -> str:
@@ -172,25 +187,24 @@ def _located(recipe: CorpusRecipe, base: Path) -> CorpusRecipe:
     return moved(recipe, language=spoken, quality=quality, toxicity=toxic, decontaminate=looked_for)
 
 
-def _content(recipe: CorpusRecipe) -> dict[str, Any]:
-    """What of the recipe decides the corpus."""
-    return recipe.model_dump(mode="json", exclude={"expect", "keep_work"})
+def identity_of(context: Context, recipe: CorpusRecipe, plan: str) -> dict[str, str]:
+    """What decides the corpus; `recipe` as it was given, `plan` its plan's hash."""
+    return {"plan": plan, "recipe": content_key(content(recipe)), "known": known_key(parts_of(recipe, context.base, context.out))}
 
 
-def _finished(out: Path, identity: dict[str, str]) -> dict[str, Any] | None:
-    """The manifest of an earlier run over the same inputs and recipe, if every part it lists is still as it was."""
-    try:
-        manifest: dict[str, Any] = orjson.loads((out / "manifest.json").read_bytes())
-        parts = [part for kind in PARTS for part in manifest["parts"][kind]]
-        whole = manifest["identity"] == identity and all(file_hash(out / part["path"]) == part["hash"] for part in parts)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest if whole else None
-
-
-def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory: int, progress: Progress, events: Events) -> dict[str, Any]:
+def _build(
+    recipe: CorpusRecipe,
+    context: Context,
+    plan: Plan,
+    identity: dict[str, str],
+    run: Run,
+    memory: int,
+    barriers_only: bool,
+    progress: Progress,
+    events: Events,
+) -> dict[str, Any]:
     names = [source.name for source in context.recipe.sources]
-    waterfall: dict[str, dict[str, Counter[str]]] = {name: {} for name in names}
+    waterfall: Waterfall = {name: {} for name in names}
 
     scored = _score(context, plan, run, progress, events, waterfall)
     if any(score_key(context, unit) != scored[unit.source, unit.number][0] for unit in read_plan(plan.path)):
@@ -202,16 +216,11 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
     known = index_all(context, run, progress)
     placed = _place(context, scored, judged, known.rows)
     found = context.work / "found"
-    shutil.rmtree(found, ignore_errors=True)
-    found.mkdir(parents=True)
-    progress("deduplicate", 0, 1)
     tables = known.tables + _tables(context, placed)
-    exact = context.recipe.dedup.exact is not None
-    judged_files, first_rows = [table.judged for table in tables], [table.first_row for table in tables]
-    find_duplicates(judged_files, first_rows, found, exact=exact, memory=memory // 2, known=known.rows)
-    _compare(context, tables, found, memory // 2)
-    progress("deduplicate", 1, 1)
+    _find(context, tables, known, placed, identity, memory, progress)
     events.log("deduplicated")
+    if barriers_only:
+        return {}
 
     receipts: dict[tuple[str, int], dict[str, Any]] = {}
     audit: dict[str, Any] = {}
@@ -223,7 +232,7 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
             continue
         receipts[unit] = told
         progress("write", len(receipts), len(placed))
-    _add_barriers(waterfall, receipts, filters(context.recipe)[-1][0], barriers(context.recipe))
+    add_barriers(waterfall, receipts, filters(context.recipe)[-1][0], barriers(context.recipe))
     events.log("written")
 
     parts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in PARTS}
@@ -231,7 +240,34 @@ def _build(recipe: CorpusRecipe, context: Context, plan: Plan, run: Run, memory:
         for kind, facts in part_facts(context, unit, receipts[unit.source, unit.number]).items():
             parts[kind] += facts
     _remove_stale(context, placed, parts)
-    return _manifest(recipe, plan, waterfall, parts, receipts) | audit
+    return manifest_of(recipe, plan, waterfall, parts, receipts) | audit
+
+
+def found_receipt(context: Context) -> Path:
+    """Written when `.work/found` holds all that the barriers found: the identity of the build, its units and the places of their rows."""
+    return context.work / "found.json"
+
+
+def _find(
+    context: Context, tables: list[Table], known: Known, placed: list[Placed], identity: dict[str, str], memory: int, progress: Progress
+) -> None:
+    """What all barriers find, in `.work/found`; that of an earlier run over the same rows stands."""
+    progress("deduplicate", 0, 1)
+    dedup = context.recipe.dedup
+    key = content_key(__version__, known.key, placed, dedup.model_dump(mode="json", exclude={"index"}))
+    found, receipt = context.work / "found", found_receipt(context)
+    before = read_receipt(receipt)
+    if before is None or before["key"] != key:
+        receipt.unlink(missing_ok=True)
+        shutil.rmtree(found, ignore_errors=True)
+        found.mkdir(parents=True)
+        judged_files, first_rows = [table.judged for table in tables], [table.first_row for table in tables]
+        find_duplicates(judged_files, first_rows, found, exact=dedup.exact is not None, memory=memory // 2, known=known.rows)
+        _compare(context, tables, found, memory // 2)
+    facts = {"key": key, "identity": identity, "placed": placed}
+    if before is None or before["key"] != key or before["identity"] != identity:
+        write_receipt(receipt, sorted(path for path in found.rglob("*") if path.is_file()), facts)
+    progress("deduplicate", 1, 1)
 
 
 def _tables(context: Context, placed: list[Placed]) -> list[Table]:
@@ -301,33 +337,39 @@ def _call(job: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
 
 
 def _score(
-    context: Context, plan: Plan, run: Run, progress: Progress, events: Events, waterfall: dict[str, dict[str, Counter[str]]]
+    context: Context, plan: Plan, run: Run, progress: Progress, events: Events, waterfall: Waterfall
 ) -> dict[tuple[int, int], tuple[str, int]]:
     """(source, number) -> (key, rows) of every unit: those of the plan, and those in which pieces of theirs come together."""
     scored: dict[tuple[int, int], tuple[str, int]] = {}
     written: dict[tuple[int, int], dict[str, Written]] = {}
 
-    def finished(units: Iterable[Unit]) -> Iterator[dict[str, Any]]:
-        for place, receipt in run(partial(_score_one, context), units, _lost(context, events)):
+    def each(units: Iterable[Unit]) -> Iterator[dict[str, Any]]:
+        for place, receipt in run(partial(_score_one, context), units, lost_worker(context, events)):
             scored[place] = (receipt["key"], receipt["rows"])
             written[place] = {number: Written(*facts) for number, facts in receipt["pieces"].items()}
-            _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
+            add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
             yield receipt
 
     done = 0
     progress("read", 0, plan.bytes)
-    for receipt in finished(read_plan(plan.path)):
+    for receipt in each(read_plan(plan.path)):
         done += receipt["bytes_in"]
         progress("read", done, plan.bytes, _given_up(waterfall))
     for number, source in enumerate(context.recipe.sources):
         for round_ in range(rounds(source)):
-            places = sorted(place for place in written if place[0] == number)
-            spans = join.spans(context.work, round_, (written[place][str(round_)] for place in places if str(round_) in written[place]))
-            first = places[-1][1] + 1 if places else 0
-            progress(f"join {source.name}", 0, len(spans))
-            for count, _ in enumerate(finished(Unit(number, first + i, (), span) for i, span in enumerate(spans)), 1):
-                progress(f"join {source.name}", count, len(spans))
+            units = joined_units(context, number, round_, written)
+            progress(f"join {source.name}", 0, len(units))
+            for count, _ in enumerate(each(units), 1):
+                progress(f"join {source.name}", count, len(units))
     return scored
+
+
+def joined_units(context: Context, source: int, round_: int, written: dict[tuple[int, int], dict[str, Written]]) -> list[Unit]:
+    """The units in which the source's pieces of a round come together, of all that its units before have `written`, by round."""
+    places = sorted(place for place in written if place[0] == source)
+    spans = join.spans(context.work, round_, (written[place][str(round_)] for place in places if str(round_) in written[place]))
+    first = places[-1][1] + 1 if places else 0
+    return [Unit(source, first + number, (), span) for number, span in enumerate(spans)]
 
 
 def _score_one(context: Context, unit: Unit) -> tuple[tuple[int, int], dict[str, Any]]:
@@ -335,7 +377,7 @@ def _score_one(context: Context, unit: Unit) -> tuple[tuple[int, int], dict[str,
     return (unit.source, unit.number), {name: receipt[name] for name in ("key", "rows", "counts", "bytes_in", "pieces")}
 
 
-def _lost(context: Context, events: Events) -> Lost:
+def lost_worker(context: Context, events: Events) -> Lost:
     """What is done about a unit whose worker died: the record at fault is given up and the unit is done again. RunError where none is."""
     killed: dict[tuple[int, int], guard.Death] = {}
 
@@ -353,7 +395,7 @@ def _lost(context: Context, events: Events) -> Lost:
     return lost
 
 
-def _given_up(waterfall: dict[str, dict[str, Counter[str]]]) -> str:
+def _given_up(waterfall: Waterfall) -> str:
     """A word for who watches."""
     lost = sum(stages["read"][f"error.{kind}"] for stages in waterfall.values() if "read" in stages for kind in guard.KINDS)
     return f"{lost:,} {'record' if lost == 1 else 'records'} given up: see `timeout`, `memory`, `crash` under errors/" if lost else ""
@@ -364,14 +406,14 @@ def _judge(
     scored: dict[tuple[int, int], tuple[str, int]],
     run: Run,
     progress: Progress,
-    waterfall: dict[str, dict[str, Counter[str]]],
+    waterfall: Waterfall,
 ) -> dict[tuple[int, int], str]:
     """(source, number) -> key of every unit."""
     judged = {}
     progress("filter", 0, len(scored))
     for place, receipt in run(partial(_judge_one, context), ((place, key) for place, (key, _) in scored.items())):
         judged[place] = receipt["key"]
-        _add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
+        add(waterfall[context.recipe.sources[place[0]].name], receipt["counts"])
         progress("filter", len(judged), len(scored))
     return judged
 
@@ -397,115 +439,6 @@ def _place(
         placed.append(Placed(context.recipe.sources[source].name, number, key, judged[place], row, rows))
         row += rows
     return placed
-
-
-# The waterfall
-
-
-def _add(stages: dict[str, Counter[str]], counts: dict[str, dict[str, int]]) -> None:
-    for stage, counted in counts.items():
-        stages.setdefault(stage, Counter()).update(counted)
-
-
-def _add_barriers(
-    waterfall: dict[str, dict[str, Counter[str]]], receipts: dict[tuple[str, int], dict[str, Any]], last_filter: str, stages_of: list[str]
-) -> None:
-    """Append the barriers' stages: what came in is what the last filter let out."""
-    dropped: dict[str, dict[str, Counter[str]]] = {name: {} for name in waterfall}
-    renamed: Counter[str] = Counter()
-    for (name, _), receipt in receipts.items():
-        _add(dropped[name], receipt["counts"])
-        renamed[name] += receipt["renamed"]
-    for name, stages in waterfall.items():
-        rows = stages.get(last_filter, Counter())["rows_out"]
-        for stage in stages_of:
-            counts = dropped[name].get(stage, Counter())
-            drops = sum(count for counter, count in counts.items() if counter.startswith("drop."))
-            stages[stage] = Counter(rows_in=rows, rows_out=rows - drops) + counts
-            rows -= drops
-        if renamed[name]:
-            stages["identity"]["note.new_ids"] = renamed[name]
-
-
-def _stage_rows(stages: dict[str, Counter[str]], order: list[str]) -> list[dict[str, Any]]:
-    rows = []
-    for name in order:
-        counts = stages.get(name, Counter())
-        grouped: dict[str, dict[str, int]] = {"drop": {}, "error": {}, "note": {}}
-        for counter, value in sorted(counts.items()):
-            group, dot, word = counter.partition(".")
-            if dot:
-                grouped[group][word] = value
-        rows.append({
-            "stage": name, "rows_in": counts["rows_in"], "rows_out": counts["rows_out"],
-            "joined": counts["joined"], "drop": grouped["drop"], "error": grouped["error"], "notes": grouped["note"],
-        })  # fmt: skip
-    return rows
-
-
-def _manifest(
-    recipe: CorpusRecipe,
-    plan: Plan,
-    waterfall: dict[str, dict[str, Counter[str]]],
-    parts: dict[str, list[dict[str, Any]]],
-    receipts: dict[tuple[str, int], dict[str, Any]],
-) -> dict[str, Any]:
-    order = ["read", "normalise", *(name for name, _ in filters(recipe)), *barriers(recipe)]
-    rows = {kind: sum(part["rows"] for part in listed) for kind, listed in parts.items() if kind != "index"}
-    return {
-        "format": FORMAT,
-        "codedev": __version__,
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "recipe_hash": content_key(_content(recipe)),
-        "sources": [
-            {"name": source.name, "type": source.type, "files": plan.files[source.name], "bytes_in": plan.bytes_in[source.name]}
-            for source in recipe.sources
-        ],
-        "waterfall": {name: _stage_rows(stages, order) for name, stages in waterfall.items()},
-        "totals": {
-            "records": sum(stages.get("read", Counter())["rows_in"] for stages in waterfall.values()),
-            **rows,
-            "joined": sum(stages.get("read", Counter())["joined"] for stages in waterfall.values()),
-            "bytes_in": plan.bytes,
-            "text_bytes": sum(receipt["text_bytes"] for receipt in receipts.values()),
-            "unknown_licence": sum(receipt["unknown_licence"] for receipt in receipts.values()),
-        },
-        "parts": parts,
-    }
-
-
-def _check_balance(manifest: dict[str, Any]) -> None:
-    """Law 1. A broken balance is a bug; it must never reach a user as a corpus."""
-    kept = dropped = failed = 0
-    for name, stages in manifest["waterfall"].items():
-        before = None
-        for stage in stages:
-            lost, errors = sum(stage["drop"].values()), sum(stage["error"].values())
-            if stage["rows_in"] != stage["rows_out"] + stage["joined"] + lost + errors or before not in (None, stage["rows_in"]):
-                raise RunError(f"{name}: stage {stage['stage']} does not balance: {stage}. This is a bug in codedev; please report it")
-            before = stage["rows_out"]
-            dropped, failed = dropped + lost, failed + errors
-        kept += before or 0
-    totals = manifest["totals"]
-    if (kept, dropped, failed) != (totals["documents"], totals["dropped"], totals["errors"]):
-        counted = (kept, dropped, failed)
-        raise RunError(f"the parts do not hold what was counted: {counted} against {totals}. This is a bug in codedev; please report it")
-
-
-def _check_expectations(recipe: CorpusRecipe, manifest: dict[str, Any]) -> None:
-    totals, expect = manifest["totals"], recipe.expect
-    records = max(totals["records"], 1)
-    shares = [
-        ("max_drop", totals["dropped"] / records),
-        ("max_error", totals["errors"] / records),
-        ("max_unknown_licence", totals["unknown_licence"] / max(totals["documents"], 1)),
-    ]
-    broken = [f"{name}: {share:.4f} > {bound}" for name, share in shares if (bound := getattr(expect, name)) is not None and share > bound]
-    if expect.min_documents is not None and totals["documents"] < expect.min_documents:
-        broken.append(f"min_documents: {totals['documents']} < {expect.min_documents}")
-    if broken:
-        raise ExpectationError(f"the corpus is complete, but it breaks the recipe's expect: {'; '.join(broken)}. See the report")
 
 
 def _remove_stale(context: Context, placed: Iterable[Placed], parts: dict[str, list[dict[str, Any]]]) -> None:

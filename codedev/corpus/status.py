@@ -19,6 +19,7 @@ from codedev._terminal import clock
 EVENTS = "events.jsonl"
 EVERY = 5.0  # seconds between two lines of progress in events.jsonl
 _LOST = 5  # newest lost workers that are told
+_SHARES = 8  # that are not finished, each with a line
 _MINUTE = 60  # lines of progress that are kept
 _IN_BYTES = ("plan", "read")
 
@@ -40,7 +41,8 @@ def logged(progress: Progress, events: Events, clock: Callable[[], float] = time
 def status(directory: Path) -> dict[str, Any]:
     """corpus, state (running, stopped, finished), phase, done, total (bytes in plan and read, else units), per_second (of the last minute
     of the phase), seconds_left (of the phase), seconds (since the build began), seconds_since (the last event), units, bytes, workers,
-    lost_workers, lost (the newest of them), error (that ended it), documents (of a finished corpus). What there is not is None.
+    lost_workers, lost (the newest of them), error (that ended it), documents (of a finished corpus), shares (share, and the same of each
+    share of a build in shares). What there is not is None.
 
     InputError where no build was.
     """
@@ -60,7 +62,8 @@ def status(directory: Path) -> dict[str, Any]:
     last = at[-1] if at else None
     speed = _speed(at)
     lost = [event for event in run if event["event"] == "lost_worker"]
-    running = held(directory)
+    shares = _shares(directory)
+    running = held(directory) or any(share["state"] == "running" for share in shares)
     left = None
     if running and last and speed and last["total"]:
         left = round((last["total"] - last["done"]) / speed)
@@ -81,7 +84,15 @@ def status(directory: Path) -> dict[str, Any]:
         "lost": [{name: event.get(name) for name in ("source", "file", "offset", "kind", "detail")} for event in lost[-_LOST:]],
         "error": of["failed"].get("error") if "failed" in of and not running else None,
         "documents": of["built"].get("documents") if "built" in of else None,
+        "shares": shares,
     }
+
+
+def _shares(directory: Path) -> list[dict[str, Any]]:
+    """What `status` says of each share of the build that ever ran (see shares.py)."""
+    folders = [path for path in (directory / ".work/shares").glob("*-of-*") if (path / EVENTS).exists()]
+    folders.sort(key=lambda path: [int(part) for part in reversed(path.name.split("-of-"))])
+    return [{"share": path.name.replace("-of-", "/"), **status(path)} for path in folders]
 
 
 def began(directory: Path) -> bool:
@@ -107,16 +118,31 @@ def show(told: dict[str, Any]) -> None:
         ("phase", phase),
         (
             "planned",
-            f"{told['units']:,} units, {told['bytes'] / 1e6:,.1f} MB, {told['workers'] or 'all'} workers" if told["units"] else None,
+            f"{told['units']:,} units, {told['bytes'] / 1e6:,.1f} MB{_workers(told)}" if told["units"] else None,
         ),
         ("lost workers", f"{told['lost_workers']:,}" if told["lost_workers"] else None),
         *(("", f"{one['source']} {one['file']} at {one['offset']}: {one['kind']} ({one['detail']})") for one in told["lost"]),
         ("error", told["error"]),
         ("documents", f"{told['documents']:,}" if told["documents"] is not None else None),
+        *_lines_of(told["shares"]),
     ]
     for name, value in lines:
         if value is not None:
             print(f"{name:<14} {printable(str(value))}")
+
+
+def _workers(told: dict[str, Any]) -> str:
+    return f", {told['workers'] or 'all'} workers" if told["workers"] or not told["shares"] else ""
+
+
+def _lines_of(shares: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    if not shares:
+        return
+    states = [share["state"] for share in shares]
+    yield "shares", ", ".join(f"{states.count(state):,} {state}" for state in ("finished", "running", "stopped") if state in states)
+    for share in [share for share in shares if share["state"] != "finished"][:_SHARES]:
+        done = f" at {share['done']:,} of {share['total']:,} {share['phase']}" if share["total"] else ""
+        yield "", f"{share['share']} {share['state']}{done}{': ' + share['error'] if share['error'] else ''}"
 
 
 def _megabytes(count: float) -> str:
