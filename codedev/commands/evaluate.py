@@ -10,8 +10,11 @@ import click
 from codedev.commands.options import JSON, OVERRIDES, PATH, QUIET, OfRecipe, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codedev.eval.lm import LM
     from codedev.eval.recipe import Endpoint
+    from codedev.eval.wins import Score
 
 
 @click.group("eval", cls=OfRecipe)
@@ -179,3 +182,72 @@ def _interval(metric: str, one: dict[str, Any]) -> str:
     if is_share(metric):
         return f"{100 * one['low']:.1f}–{100 * one['high']:.1f}"
     return f"{one['low']:.4f}–{one['high']:.4f}"
+
+
+@eval_command.command("wins")
+@click.argument("answers", nargs=-1, type=PATH)
+@click.option("--judge", type=PATH, default=None, help="A reward model: a run of stage reward, or its folder.")
+@click.option("--margin", type=click.FloatRange(0), default=0.0, show_default=True, help="Rewards at most so far apart are a tie.")
+@click.option("--pairs", type=PATH, default=None, help="Write the pairs for people: `codedev feedback serve` shows them.")
+@click.option("--judged", default=None, help="What people said: the feedback page's SQLite file or postgresql:// URI.")
+@JSON
+def eval_wins(answers: tuple[Path, ...], judge: Path | None, margin: float, pairs: Path | None, judged: str | None, as_json: bool) -> None:
+    """How often the answers of one model are better than those of another: two files of `codedev generate --prompts`, the same prompts.
+
+    A reward model tells (--judge), or people do: --pairs writes what they are shown, --judged counts what they said.
+
+    \b
+    Example: codedev eval wins new.jsonl old.jsonl --judge runs/judge
+             codedev eval wins new.jsonl old.jsonl --pairs pairs.jsonl
+             codedev feedback serve pairs.jsonl --db said.sqlite
+             codedev eval wins --judged said.sqlite
+    """
+    from codedev._terminal import note, print_table
+    from codedev.eval import wins
+
+    if len(answers) != (0 if judged else 2) or sum(given is not None for given in (judge, pairs, judged)) != 1:
+        raise click.UsageError("give two files of answers and --judge or --pairs, or --judged alone")
+    if judged:
+        from codedev.feedback.store import Store
+
+        found = wins.by_people(Store(judged))
+    else:
+        one, other, prompts = wins.answers_of(*answers)
+        if pairs:
+            count = wins.write_pairs(one, other, prompts, pairs)
+            same = f" ({len(prompts) - count} more have the same answer twice)" if count < len(prompts) else ""
+            note(f"{count} pairs to compare{same}: codedev feedback serve {pairs} --db said.sqlite")
+            return
+        assert judge is not None
+        found = [wins.by_score(one, other, prompts, _judge(judge), margin)]
+    if as_json:
+        print_json([one.as_dict() for one in found])
+        return
+    rows = [
+        [
+            one.one,
+            one.other,
+            one.wins,
+            one.ties,
+            one.losses,
+            _figure("acc", one.rate.value),
+            _interval("acc", one.rate._asdict()),
+            one.rate.n,
+        ]
+        for one in found
+    ]
+    print_table("wins", ["model", "against", "wins", "ties", "losses", "rate", "95 %", "prompts"], rows)
+
+
+def _judge(path: Path) -> Score:
+    import json
+
+    from codedev.train.align.rewards import Asked
+    from codedev.train.align.scoring import open_reward_model
+
+    judge = open_reward_model(path)
+
+    def score(asked: Sequence[tuple[list[dict[str, str]], str]]) -> Sequence[float]:
+        return judge.score([Asked(said[-1]["content"], answer, {}, "", json.dumps(said)) for said, answer in asked])
+
+    return score
