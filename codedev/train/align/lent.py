@@ -20,15 +20,16 @@ from codedev._run import read_json
 from codedev.train import extend, tune
 from codedev.train.align.reward_head import number_at
 
-NAME = "reward"  # of the adapter beside the policy's
+NAME = "reward"  # of the adapters beside the policy's, with a number behind it
 _HEAD = "base_model.model.score.weight"
 
 
 class Lent(nn.Module):
     """Called as reward_head.Scores."""
 
-    def __init__(self, live: Any, head: torch.Tensor) -> None:
+    def __init__(self, live: Any, head: torch.Tensor, name: str) -> None:
         super().__init__()
+        self._name = name
         self._live = (live,)  # not a part of this: what is done to it is undone
         self.keep_gradients = True
         self.weight = nn.Parameter(head, requires_grad=False)
@@ -37,7 +38,7 @@ class Lent(nn.Module):
         """(B, L) padded at the end, (B,) -> (B,) float32."""
         live = self._live[0]
         inner = live.get_base_model()
-        with _switched(live):
+        with _switched(live, self._name):
             hidden = getattr(inner, inner.base_model_prefix)(input_ids=ids, use_cache=False)[0]
         return number_at(hidden, lasts, self.weight, None)
 
@@ -60,11 +61,10 @@ def why_not(live: Any, folder: Path) -> str | None:
 
 
 def lend(live: Any, folder: Path) -> Lent:
-    """The reward adapter in `folder` on the base of `live`, a peft model with one adapter; before `live` is spread over processes."""
+    """The reward adapter in `folder` on the base of `live`, a peft model whose own adapter is `default`; not one that is split by FSDP."""
     if (why := why_not(live, folder)) is not None:
         raise InputError(f"{folder}: cannot share the policy's base: {why}")
-    if NAME in live.peft_config:
-        raise InputError(f"{folder}: the policy's base is lent to another reward model already")
+    adapter = f"{NAME}{len(live.peft_config)}"
     peft = tune.load_peft()
     tensors = load_file(folder / tune.WEIGHTS)
     if _HEAD not in tensors:
@@ -74,17 +74,17 @@ def lend(live: Any, folder: Path) -> Lent:
     config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, True
     training = {name: parameter.requires_grad for name, parameter in live.named_parameters()}
     with tune.silent():
-        live.add_adapter(NAME, config)
-        found = peft.set_peft_model_state_dict(live, tensors, adapter_name=NAME)
+        live.add_adapter(adapter, config)
+        found = peft.set_peft_model_state_dict(live, tensors, adapter_name=adapter)
     if found.unexpected_keys:
         raise InputError(f"{folder / tune.WEIGHTS}: {found.unexpected_keys[0]} fits no layer of the policy")
     for name, parameter in live.named_parameters():
         parameter.requires_grad_(training.get(name, training.get(name.replace(".base_layer.", "."), False)))
-    return Lent(live, head)
+    return Lent(live, head, adapter)
 
 
 @contextmanager
-def _switched(live: Any) -> Iterator[None]:
+def _switched(live: Any, name: str) -> Iterator[None]:
     """Inside, the reward's updates count and the policy's do not. Not by peft's set_adapter, which says anew what has gradients."""
     layers = [module for module in live.modules() if hasattr(module, "_active_adapter")]
     before = [(module._active_adapter, module._disable_adapters) for module in layers]
@@ -92,7 +92,7 @@ def _switched(live: Any) -> Iterator[None]:
     live.eval()
     try:
         for module in layers:
-            module._active_adapter, module._disable_adapters = [NAME], False
+            module._active_adapter, module._disable_adapters = [name], False
         yield
     finally:
         for module, (active, disabled) in zip(layers, before, strict=True):

@@ -186,6 +186,7 @@ class _Work:
         if self.frozen is not None:
             reference = attention.forward_of(Policy(tune.apart(self.frozen)).eval(), attn, device, dtype)
         self.actor = Actor(call, inner, model, value, of_value, reference, dtype)
+        self.rewards.meet(model)
         return self.actor
 
     def check(self, actor: Actor, device: torch.device, dtype: torch.dtype, name: str, attn: str) -> None:

@@ -130,6 +130,8 @@ def _work(recipe: TrainRecipe, feed: Feed, heldout: Feed | None, rewards: sample
         inside = wrapped.module if hasattr(wrapped, "module") else wrapped
         trainer = Trainer(recipe, feed, inside, reference, World(0, 1, device), dtype)
         trainer.model_called = wrapped
+        if rewards is not None:
+            rewards.meet(trainer.model)
         return trainer
 
     def measure(trainer: Trainer, group: int, told: Progress) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class Earned(NamedTuple):
 
 
 def open_source(recipe: RewardRecipe, base: Path, share: Any = None) -> Source:
-    """A reward model, a function or a grader, ready to score. Paths are relative to `base`. `share`: a policy, not yet spread over
-    processes, on whose base a reward model's adapter may stand (scoring.open_reward_model)."""
+    """A reward model, a function or a grader, ready to score. Paths are relative to `base`. `share`: a policy on whose
+    base a reward model's adapter may stand (scoring.open_reward_model)."""
     if recipe.model is not None:
         from codedev.train.align.scoring import open_reward_model  # torch is needed for nothing else here
 

@@ -17,8 +17,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,12 @@ from torch import nn
 from codedev._errors import RunError
 from codedev._run import Progress, read_json, write_json
 from codedev.tokenize.vocabulary import Vocabulary, decode
+from codedev.train import tune
 from codedev.train.align import alarms, rollouts
 from codedev.train.align.preference_data import Feed
-from codedev.train.align.rewards import Asked, Earned, Source, earn, open_source
+from codedev.train.align.rewards import Asked, Earned, earn, open_source
 from codedev.train.align.rollout import Sampled, sample
+from codedev.train.align.scoring import folder_of
 from codedev.train.align.trl_trainers import Trainer, micro_of, section_of
 from codedev.train.checkpoint import State
 from codedev.train.compute.flops import flops_of_step
@@ -43,9 +46,11 @@ HELD_OUT = 1 << 40  # numbers of answers to held-out prompts begin here
 STATE = "alarms.json"
 
 
-class Rewards(NamedTuple):
-    sources: Sequence[Source]
+@dataclass
+class Rewards:
+    recipe: TrainRecipe
     vocabulary: Vocabulary
+    sources: list[Any]  # Source; None: of a reward model that waits for the policy, whose base it may share
 
     def asked(self, feed: Feed, numbers: np.ndarray, answers: Sequence[np.ndarray]) -> list[Asked]:
         """The answers, one to each row of `numbers`, as rewards read them: special tokens are left out of their texts."""
@@ -58,18 +63,26 @@ class Rewards(NamedTuple):
         except RunError as error:
             raise OutsideError(str(error)) from None
 
+    def meet(self, policy: Any) -> None:
+        """Open the reward models that waited for the policy, on its base where they can stand there."""
+        for at, source in enumerate(self.sources):
+            if source is None:
+                self.sources[at] = open_source(self.recipe.rewards[at], Path(), share=policy)
+
 
 @contextmanager
 def opened(recipe: TrainRecipe, vocabulary: Vocabulary) -> Iterator[Rewards | None]:
     """The sources of rewards, as long as a run needs them; None for a stage that samples nothing."""
-    sources: list[Source] = []
+    made = Rewards(recipe, vocabulary, [])
     try:
         for one in recipe.rewards:
-            sources.append(open_source(one, Path()))
-        yield Rewards(sources, vocabulary) if recipe.rewards else None
+            adapter = one.model is not None and (folder_of(Path(one.model)) / tune.CONFIG).is_file()
+            made.sources.append(None if adapter and recipe.tune in ("lora", "qlora") else open_source(one, Path()))
+        yield made if recipe.rewards else None
     finally:
-        for source in sources:
-            source.close()
+        for source in made.sources:
+            if source is not None:
+                source.close()
 
 
 def answered(recipe: TrainRecipe, trainer: Trainer, feed: Feed, rows: np.ndarray, numbers: Sequence[int]) -> Sampled:

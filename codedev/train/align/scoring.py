@@ -17,6 +17,7 @@ import torch
 
 from codedev._errors import InputError, RunError
 from codedev._run import read_json
+from codedev._terminal import note
 from codedev.tokenize.chat.budget import RenderError
 from codedev.tokenize.chat.render import Message, Template
 from codedev.tokenize.chat.tables import answered
@@ -86,14 +87,16 @@ def open_reward_model(
 ) -> RewardModel:
     """The reward model at `path`. `batch`: answers computed together: memory, not meaning. InputError for what is none.
 
-    `share`: a model with an adapter, not yet spread over processes, on whose base an adapter at `path` may stand instead of on one of its
-    own (lent.py); where it cannot it gets its own.
+    `share`: a model with an adapter, not split by FSDP, on whose base an adapter at `path` may stand instead of on one of its own
+    (lent.py); where it cannot it gets its own, and the reason is told.
     """
     folder = folder_of(path)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    shared = share is not None and lent.why_not(share, folder) is None
-    model = share if shared else open_model(folder, device)
+    why = "no model shares its base" if share is None else lent.why_not(share, folder)
+    if share is not None and why:
+        note(f"reward model {name or path}: has a base of its own in memory, beside the policy's: {why}")
+    model = open_model(folder, device) if why else share
     vocabulary = load_vocabulary(folder, need_eos=False)
     rows = models.vocabulary(model)
     if vocabulary.size > rows:
@@ -104,7 +107,7 @@ def open_reward_model(
     reward_head.check_tokenizer(folder, vocabulary)
     if own_template(folder) is None:
         raise InputError(f"{folder}: has no {TEMPLATE}, how it reads a conversation is not known. Put that of its training there")
-    called = lent.lend(share, folder) if shared else reward_head.Scores(model)
+    called = reward_head.Scores(model) if why else lent.lend(share, folder)
     module = parallel.distribute(called, "single", parallel.World(0, 1, device), dtype).eval()
     place = parallel.World(0, 1, device)
     score = reward_head.scorer(module, reward_head.call_of(module, device, dtype), place)
