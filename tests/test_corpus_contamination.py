@@ -637,6 +637,16 @@ def test_a_question_of_a_megabyte_and_a_document_that_repeats_a_phrase_take_no_t
     assert {(1, 0)} | {(2, n + 1) for n in range(300)} == {(one["row"], one["question"]) for one in found}
 
 
+def test_words_that_many_questions_begin_with_repeated_without_end_take_no_time(tmp_path: Path) -> None:
+    stem = "下列说法正确的是"
+    rows = [{"question": stem, "choices": [f"选项{n}{m}甲乙" for m in range(4)], "answer": 0} for n in range(30)]
+    texts = texts_of(tmp_path, rows)
+    began = time.process_time()
+    found = found_in(texts, stem * 50_000, f"{stem}\n{rows[7]['choices']}\n{stem * 50}")
+    assert time.process_time() - began < 8  # 1.5 s on a quiet machine; 40 s without a bound on what is tried
+    assert [(one["row"], one["question"]) for one in found] == [(1, 7)]
+
+
 def test_a_set_inside_a_document_is_found_question_by_question(tmp_path: Path) -> None:
     rng = random.Random(4)
     rows = [{"question": " ".join(rng.choices("abcdefghij", k=40)), "answer": "1"} for _ in range(9_000)]

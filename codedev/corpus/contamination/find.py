@@ -12,6 +12,7 @@ words.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ VERSION = 1  # of what counts as seen
 PERFECT, RELAXED = 16, 32  # tokens; decon has 20 and 50. On real text no false match lies between the two
 NUMBERS = 0.75
 CONTEXT = 0.8
+TRIES = 256  # a document may repeat the words that a question begins with without end: so often its context is looked for
 SHOWN = 400  # characters of each side in the evidence
 _SPREAD = 3  # a context of n bytes lies within this many times n of the stretch, and NEAR more
 _NEAR = 512
@@ -84,6 +86,7 @@ def find(texts: Texts, documents: pa.Array, matching: Matching) -> pa.Table:
     hits = kernel.scan(texts.lookup, data, offsets, matching.step, matching.max_misses, FLOOR)
     score = scores(hits.overlap, texts.lookup.lengths[hits.text])
     best: dict[tuple[int, int, str], _Match] = {}
+    tries: Counter[tuple[int, int, str]] = Counter()
     for hit in np.flatnonzero(score >= FLOOR).tolist():
         row, text, start, end = int(hits.row[hit]), int(hits.text[hit]), int(hits.start[hit]), int(hits.end[hit])
         begin, stop = int(offsets[row]), int(offsets[row + 1])
@@ -91,8 +94,9 @@ def find(texts: Texts, documents: pa.Array, matching: Matching) -> pa.Table:
             continue
         for owner in texts.owners[text]:
             place = (row, owner.question, owner.part)
-            if place in best and best[place].score >= score[hit]:
+            if (place in best and best[place].score >= score[hit]) or tries[place] >= TRIES:
                 continue
+            tries[place] += len(owner.context) > 0
             share = _beside(owner.context, data, start, end, begin, stop) if len(owner.context) else None
             if share is not None and share < CONTEXT:
                 continue
