@@ -1,12 +1,13 @@
 """A verifiable task learned on a CPU: a tiny model from random weights, SFT on a format, then reinforcement by a grader alone.
 
-    python benchmarks/bench_verifiable.py [--work DIR] [--seeds N] [--steps N] [--stages grpo,rloo,ppo] [--json FILE]
+    python benchmarks/bench_verifiable.py [--work DIR] [--seeds N] [--steps N] [--stages grpo,rloo,ppo] [--json FILE] [--page FILE]
 
 The task is the sum of two numbers from 0 to 9, answered as `answer: N`. SFT shows every other problem right and the rest with a
 random number, so that the model learns the form of an answer and no more than a hint of the sums; one problem in five it never sees, nor do
 the stages after it. These sample answers to the rest and are told by the grader `answer` whether a number is right, and nothing else.
 Success is the share of right answers, four drawn to each problem at temperature 1, of the problems trained on and of those that were not.
 
+The page draws the share of right answers among those that each step samples, all seeds, and has the table below.
 Seconds are of the whole process on the wall, everything in one thread. Stages that this version does not have are left out, by name.
 """
 
@@ -74,14 +75,16 @@ def prepare(work: Path) -> None:
     train_tokenizer(work / "words", work / "tokenizer", vocab_size=400, special_slots=64)
 
 
-def trained(work: Path, name: str, seed: int, recipe: dict[str, Any]) -> tuple[Path, float]:
-    """(the model of a run, its seconds)."""
+def trained(work: Path, name: str, seed: int, recipe: dict[str, Any]) -> tuple[Path, float, list[float]]:
+    """(the model of a run, its seconds, its reward by step where it has one)."""
     from codedev import _recipe, train
 
     began = time.perf_counter()
     recipe["run"] |= {"dir": str(work / f"{name}-{seed}"), "seed": seed}
     result = train.run(_recipe.check(recipe, train.TrainRecipe, "bench"), work)
-    return Path(result["model_dir"]), time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    rows = map(json.loads, (Path(result["run_dir"]) / "metrics.jsonl").read_text().splitlines())
+    return Path(result["model_dir"]), seconds, [row["reward"] for row in rows if "reward" in row]
 
 
 def sft(steps: int) -> dict[str, Any]:
@@ -128,6 +131,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args()
     import torch
 
@@ -142,11 +146,11 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         prepare(work)
         for seed in range(options.seeds):
-            start, seconds = trained(work, "sft", seed, sft(options.sft_steps))
+            start, seconds, _ = trained(work, "sft", seed, sft(options.sft_steps))
             cases.append({"stage": "sft", "seed": seed, "seconds": seconds, "seen": success(start, True), "unseen": success(start, False)})
             for stage in stages:
-                model, seconds = trained(work, stage, seed, reinforced(stage, start, options.steps))
-                found = {"seconds": seconds, "seen": success(model, True), "unseen": success(model, False)}
+                model, seconds, curve = trained(work, stage, seed, reinforced(stage, start, options.steps))
+                found = {"seconds": seconds, "seen": success(model, True), "unseen": success(model, False), "curve": curve}
                 cases.append({"stage": stage, "seed": seed, **found})
     table = Table("stage", "seed", "right of trained on", "right of unseen", "seconds", title=f"{options.steps} steps of {ROWS} answers")
     for stage in ("sft", *stages):
@@ -161,6 +165,80 @@ def main() -> None:
     if options.json:
         arguments = {"seeds": options.seeds, "sft_steps": options.sft_steps, "steps": options.steps, "stages": stages}
         write_json(options.json, "verifiable", machine(), arguments, cases)
+    if options.page:
+        options.page.write_text(page(cases, ["sft", *stages]), encoding="utf-8")
+
+
+WIDE, HIGH, LEFT, FOOT = 720, 320, 48, 40
+COLOURS = {"grpo": "#0b5cad", "rloo": "#8a4b00", "ppo": "#1a7340"}
+STYLE = """
+:root { color-scheme: light dark; --ink: #16191d; --page: #fff; --line: #cfd5dd; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaed; --page: #14171a; --line: #3a4149; }
+  svg path, svg rect { filter: brightness(1.7); }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); }
+body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
+svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 13px; } svg line { stroke: var(--line); }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+td:first-child, th:first-child { text-align: left; }
+"""
+
+
+def page(cases: list[dict[str, Any]], stages: list[str]) -> str:
+    """The figure: success by step, a thin line a seed and a thick one their mean; the level of SFT; and the means as a table."""
+    steps = max((len(case["curve"]) for case in cases if "curve" in case), default=1)
+
+    def at(step: float, share: float) -> tuple[float, float]:
+        return LEFT + step / max(steps - 1, 1) * (WIDE - LEFT - 8), 8 + (1 - share) * HIGH
+
+    def path(values: list[float], colour: str, width: float, opacity: float) -> str:
+        points = " ".join(
+            f"{'M' if not step else 'L'}{x:.1f} {y:.1f}" for step, (x, y) in enumerate(at(i, v) for i, v in enumerate(values))
+        )
+        return f'<path d="{points}" fill="none" stroke="{colour}" stroke-width="{width}" opacity="{opacity}"/>'
+
+    drawn = []
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        (x, y), (end, _) = at(0, share), at(max(steps - 1, 1), share)
+        drawn.append(f'<line x1="{x}" y1="{y}" x2="{end}" y2="{y}"/><text x="{x - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>')
+    for place, stage in enumerate(stages[1:]):
+        curves = [_smooth(case["curve"]) for case in cases if case["stage"] == stage]
+        colour = COLOURS[stage]
+        drawn += [path(curve, colour, 1, 0.4) for curve in curves]
+        drawn.append(path([statistics.mean(values) for values in zip(*curves, strict=True)], colour, 3, 1))
+        x = LEFT + 90 * place
+        drawn.append(
+            f'<rect x="{x}" y="{HIGH + 36}" width="22" height="4" fill="{colour}"/><text x="{x + 28}" y="{HIGH + 42}">{stage}</text>'
+        )
+    drawn.append(
+        f'<text x="{LEFT}" y="{HIGH + 24}">step 1</text><text x="{WIDE - 8}" y="{HIGH + 24}" text-anchor="end">step {steps}</text>'
+    )
+    rows = []
+    for stage in stages:
+        some = [case for case in cases if case["stage"] == stage]
+        cells = []
+        for name in ("seen", "unseen"):
+            values = [case[name] for case in some]
+            cells.append(f"<td>{statistics.mean(values):.0%} ({min(values):.0%} to {max(values):.0%})</td>")
+        seconds = statistics.mean(case["seconds"] for case in some)
+        rows.append(f"<tr><td>{stage}</td>{''.join(cells)}<td>{seconds:.0f}</td></tr>")
+    seeds = len({case["seed"] for case in cases})
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Sums learned from a grader alone</title><style>{STYLE}</style>
+<h1>Sums learned from a grader alone</h1>
+<p>Share of right answers among the {ROWS} that a step samples, averaged over ten steps; thin: each of {seeds} seeds, thick: their mean.</p>
+<svg viewBox="0 0 {WIDE} {HIGH + FOOT + 10}" role="img" aria-label="Share of right answers by step">{"".join(drawn)}</svg>
+<p>Of four answers to each problem, after training; in brackets the lowest and the highest seed:</p>
+<table><tr><th>stage</th><th>trained on</th><th>never seen</th><th>seconds</th></tr>{"".join(rows)}</table>
+</html>
+"""
+
+
+def _smooth(values: list[float]) -> list[float]:
+    return [statistics.mean(values[max(0, step - 9) : step + 1]) for step in range(len(values))]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

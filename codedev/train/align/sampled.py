@@ -185,12 +185,13 @@ def trains(
 
 
 def measure(recipe: TrainRecipe, trainer: Trainer, heldout: Feed, rewards: Rewards, group: int, told: Progress) -> dict[str, Any]:
-    """What one answer to each held-out prompt earns, always drawn with the same random numbers."""
+    """What one answer to each held-out prompt earns, always drawn with the same random numbers; of ppo less what a missing end costs."""
+    missing = getattr(section_of(recipe), "missing_end", None) or 0.0
     scores, parts, ended, lengths = [], [], 0, 0
     for some in np.array_split(np.arange(heldout.rows), -(-heldout.rows // TOGETHER)):
         drawn = answered(recipe, trainer, heldout, some, [HELD_OUT + number for number in some.tolist()])
         earned = rewards.of(rewards.asked(heldout, some, drawn.ids))
-        scores.append(earned.scores)
+        scores.append(earned.scores - missing * ~drawn.ended)
         parts.append(earned.parts)
         ended += int(drawn.ended.sum())
         lengths += sum(map(len, drawn.ids))
