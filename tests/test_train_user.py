@@ -322,9 +322,10 @@ def test_the_server_says_why_it_refuses(folder: Path) -> None:
     template = folder / "talks/model/chat_template.jinja"
     whole = template.read_text()
     try:
-        template.write_text("{% if messages|length > 1 %}{{ raise_exception('one message alone') }}{% endif %}" + whole)
+        template.write_text("{% if messages|length > 6 %}{{ raise_exception('six messages at most') }}{% endif %}" + whole)
         with _serving(serve, folder / "talks") as port:
-            assert asked(port, "chat/completions", messages=hello * 2) == "the chat template refuses the conversation: one message alone"
+            said = asked(port, "chat/completions", messages=hello * 7)
+            assert said == "the template refuses the conversation: chat_template.jinja: six messages at most"
     finally:
         template.write_text(whole)
 

@@ -19,7 +19,7 @@ from codedev.tokenize.chat.encoded import encode
 from codedev.tokenize.chat.render import Message, Template, render
 from codedev.tokenize.chat.templates import load_template
 from codedev.train.use.companions import TEMPLATE, own_template
-from codedev.train.use.generate import OnText, Opened, Sampling, Written, base_of, checked_ids, open_model, write
+from codedev.train.use.generate import OnText, Opened, Sampling, Written, base_of, checked_ids, open_model, run_folders, write
 
 
 class Chat(NamedTuple):
@@ -40,7 +40,8 @@ def open_chat(path: Path, template: str | None = None) -> Chat:
 
 def chat_of(opened: Opened, template: str | None = None) -> Chat | None:
     """The same of a model that is open; None where neither it nor the caller names a template."""
-    folder = next((one for one in (opened.directory, base_of(opened.directory)) if one is not None and own_template(one)), None)
+    places = (opened.directory, base_of(opened.directory), *run_folders(opened.directory))
+    folder = next((one for one in places if one is not None and own_template(one)), None)
     if template is None and folder is None:
         return None
     found = load_template(template or "tokenizer", opened.vocabulary, folder or opened.directory)
@@ -59,10 +60,10 @@ def turn_marks(template: Template) -> frozenset[int]:
     return frozenset(found)
 
 
-def prompt_ids(chat: Chat, messages: Sequence[Message]) -> list[int]:
+def prompt_ids(chat: Chat, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> list[int]:
     """The tokens of a conversation up to where the model is to answer. InputError where the template refuses it or it is too long."""
     try:
-        rendered = render(chat.template, messages, add_generation_prompt=True, spans="none")
+        rendered = render(chat.template, messages, tools, add_generation_prompt=True, spans="none")
     except RenderError as error:
         raise InputError(f"chat: the template refuses the conversation: {error}") from None
     ids = encode(chat.opened.vocabulary, chat.template, [rendered]).ids.tolist()

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
+from codedev import _recipe
 from codedev._errors import InputError, RecipeError
 from codedev._run import read_json
 from codedev.tokenize.formats import find_file
@@ -25,6 +26,7 @@ from codedev.tokenize.vocabulary import Vocabulary, encode_plain, load_vocabular
 from codedev.train import model as models
 from codedev.train import tune
 from codedev.train.model_path import in_cache
+from codedev.train.recipe import TrainRecipe, absolute
 from codedev.train.use.stream import TextStream
 
 GENERATION = "generation_config.json"
@@ -266,10 +268,21 @@ class _Watch(StoppingCriteria):
 
 def _tokenizer_folder(directory: Path) -> Path:
     """Where the tokenizer lies: beside the model, or beside the one that an adapter was trained on."""
-    for folder in (directory, base_of(directory)):
+    for folder in (directory, base_of(directory), *run_folders(directory)):
         if folder is not None and _has_tokenizer(folder):
             return folder
     raise InputError(f"{directory}: has no tokenizer.json or tokenizer.model. Copy the tokenizer that its shards were made with beside it")
+
+
+def run_folders(directory: Path) -> list[Path]:
+    """Where a checkpoint's tokenizer and chat template lie, which it lacks: in its run's model, tables and shards."""
+    run_dir = directory.resolve().parent.parent
+    if directory.resolve().parent.name != "checkpoints" or not (run_dir / "recipe.yaml").is_file():
+        return []
+    recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
+    prepared = [Path(recipe.data.prepared)] if recipe.data.prepared else []
+    origin = [Path(path) for path in (recipe.data.tokenizer, recipe.model.path) if path is not None]
+    return [run_dir / "model", *prepared, *map(Path, recipe.data.dirs), *origin]
 
 
 def _has_tokenizer(folder: Path) -> bool:

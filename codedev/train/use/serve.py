@@ -4,23 +4,30 @@
     GET  /v1/models, /health
 
 The server is transformers' own (`transformers serve`), told to use this model for all requests. Its loader is replaced, so that adapters
-that cannot be merged are served as they are, and no request makes it read another path or ask a hub. A prompt-tuned or prefix-tuned model
-is served as it lies; LoRA adapters are merged into float32 weights (those of 4 bits stay beside them: merging would make them large).
+that cannot be merged are served as they are, and no request makes it read another path or ask a hub. Conversations become tokens as in
+`codedev chat`: what people say is text whatever it looks like, and a template has a budget. Before it stands a gate (gate.py).
+
+A prompt-tuned or prefix-tuned model is served as it lies; LoRA adapters are merged into float32 weights (those of 4 bits stay beside them:
+merging would make them large).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from codedev._errors import InputError, MissingExtraError, RunError
 from codedev.train import tune
+from codedev.train.use import chat
+from codedev.train.use.chat import Chat, chat_of
 from codedev.train.use.companions import own_template
-from codedev.train.use.generate import base_of, open_model
+from codedev.train.use.gate import gated
+from codedev.train.use.generate import base_of, open_model, prompt_ids
 
 NEEDS = ("fastapi", "uvicorn", "openai")
 
@@ -42,8 +49,13 @@ def serve(path: Path, host: str, port: int, on_ready: Callable[[str, bool], None
             model = model.merge_and_unload()
     _defaults(model.generation_config, opened.ends)
     tokenizer, name = _tokenizer(opened.directory), _name(path)
-    talks = tokenizer.chat_template is not None
-    tokenizer.apply_chat_template = _refusing(tokenizer.apply_chat_template, name, talks=talks)
+    try:
+        talk, mute = chat_of(opened), f"'{name}' has no chat template, it was not tuned to talk. Use /v1/completions"
+    except InputError as error:  # one that cannot be used: texts are written all the same
+        talk, mute = None, f"{_inside(error, opened.directory)}. Use /v1/completions"
+    talks = talk is not None
+    tokenizer.apply_chat_template = _rendering(talk, mute)
+    model.generate = _within(model.generate, opened.positions)
     if on_ready is not None:
         on_ready(name, talks)
     try:
@@ -54,6 +66,13 @@ def serve(path: Path, host: str, port: int, on_ready: Callable[[str, bool], None
         raise RunError(
             f"serve: this version of transformers has no server that is known here: {error}. Install transformers 5.23"
         ) from None
+
+    def check(request: Mapping[str, Any]) -> None:
+        if isinstance(request.get("prompt"), str):
+            try:
+                prompt_ids(opened, request["prompt"])
+            except InputError as error:
+                raise InputError(_inside(error, opened.directory)) from None
 
     class Here(manager.ModelManager):  # type: ignore[misc]
         """Knows one model."""
@@ -73,7 +92,7 @@ def serve(path: Path, host: str, port: int, on_ready: Callable[[str, bool], None
             return [{"id": name, "object": "model", "owned_by": "codedev", "created": 0}]
 
     theirs, plain = manager.ModelManager, app.build_server
-    manager.ModelManager, app.build_server = Here, lambda *given, **named: _telling(plain(*given, **named))
+    manager.ModelManager, app.build_server = Here, lambda *given, **named: gated(_telling(plain(*given, **named)), check)
     try:
         return server.Serve(force_model=name, host=host, port=port, device=str(opened.device), non_blocking=background)
     finally:
@@ -91,19 +110,46 @@ def _check_port(host: str, port: int) -> None:
         raise RunError(f"serve: cannot listen on {host}, port {port}: {error.strerror}. Choose another --port or --host") from None
 
 
-def _refusing(render: Callable[..., Any], name: str, *, talks: bool) -> Callable[..., Any]:
-    """apply_chat_template whose refusal is an answer of status 400 that says why: the server makes a traceback and a bare 500 of it."""
-    from fastapi import HTTPException
+def _inside(error: InputError, directory: Path) -> str:
+    """What it says, without where the model lies: that is no client's business."""
+    return str(error).replace(f"{directory}: ", "").replace(f"{directory}/", "")
 
-    def rendered(*given: Any, **named: Any) -> Any:
-        if not talks:
-            raise HTTPException(400, f"'{name}' has no chat template, it was not tuned to talk. Use /v1/completions")
+
+def _rendering(talk: Chat | None, mute: str) -> Callable[..., Any]:
+    """apply_chat_template as `codedev chat` does it; without one, `mute` says why. What cannot be rendered is answered with status 400."""
+    from fastapi import HTTPException
+    from transformers import BatchEncoding
+
+    def rendered(messages: Any, tools: Any = None, return_tensors: str | None = None, **named: Any) -> Any:
+        if talk is None:
+            raise HTTPException(400, mute)
+        own = {key: value for key, value in named.items() if key not in _THEIRS}
+        if taken := sorted({"messages", "tools", "documents", *talk.template.variables} & set(own)):
+            raise HTTPException(400, f"chat_template_kwargs: {taken[0]} is not taken from requests")
+        with_own = talk._replace(template=talk.template._replace(variables={**own, **talk.template.variables}, plan=None)) if own else talk
         try:
-            return render(*given, **named)
-        except Exception as error:  # whatever a template raises
-            raise HTTPException(400, f"the chat template refuses the conversation: {' '.join(str(error).split())[:300]}") from None
+            ids = chat.prompt_ids(with_own, messages, tools)
+        except InputError as error:
+            raise HTTPException(400, _inside(error, talk.opened.directory).removeprefix("chat: ")) from None
+        return BatchEncoding({"input_ids": [ids], "attention_mask": [[1] * len(ids)]}, tensor_type=return_tensors)
 
     return rendered
+
+
+_THEIRS = {"add_generation_prompt", "return_dict", "tokenize", "load_audio_from_video", "num_frames"}
+
+
+def _within(generate: Callable[..., Any], positions: int | None) -> Callable[..., Any]:
+    """`generate` that ends where the model's positions do, whatever number of tokens is asked for."""
+
+    @functools.wraps(generate)
+    def bounded(*given: Any, **named: Any) -> Any:
+        config, ids = named.get("generation_config"), named.get("input_ids")
+        if positions is not None and config is not None and ids is not None:
+            config.max_new_tokens = max(1, min(config.max_new_tokens or positions, positions - ids.shape[-1]))
+        return generate(*given, **named)
+
+    return bounded
 
 
 def _telling(app: Any) -> Any:
