@@ -8,11 +8,13 @@ import platform
 import re
 import shutil
 import sys
+from collections import Counter
 from typing import Any
 
 from codedev import __version__
 
 _NAME = re.compile(r"^([A-Za-z0-9._-]+)")
+_FAMILY = 5  # packages of one name, from which on they are told by their number
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
 
@@ -49,6 +51,16 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _short(packages: dict[str, str]) -> list[str]:
+    """Packages with their versions; those of a family, such as the grammars of tree-sitter, by their number."""
+    families = Counter("-".join(name.split("-")[:2]) for name in packages)
+    shown: dict[str, None] = {}
+    for name, version in packages.items():
+        family = "-".join(name.split("-")[:2])
+        shown[f"{family} and {families[family] - 1} {family}-*" if families[family] >= _FAMILY else f"{name} {version}".rstrip()] = None
+    return list(shown)
+
+
 def show(report: dict[str, Any]) -> None:
     from codedev._terminal import print_table, size
 
@@ -57,7 +69,7 @@ def show(report: dict[str, Any]) -> None:
     rows = []
     for extra, packages in report["packages"].items():
         missing = [name for name, version in packages.items() if version is None]
-        installed = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+        installed = ", ".join(_short({name: version for name, version in packages.items() if version}))
         command = "" if not missing else f"pip install -e '.[{extra}]'" if extra != "base" else f"{sys.executable} -m pip install codedev"
-        rows.append([extra, installed, ", ".join(missing), command])
+        rows.append([extra, installed, ", ".join(_short(dict.fromkeys(missing, ""))), command])
     print_table("Packages", ["extra", "installed", "missing", "install with"], rows)

@@ -34,6 +34,8 @@ from codedev.train import model as models
 from codedev.train import tune
 from codedev.train.compute import optim
 from codedev.train.compute.parallel import World, whole
+from codedev.train.saved import directory as directory
+from codedev.train.saved import steps_saved as steps_saved
 from codedev.train.use import companions
 from codedev.train.watch import disk, policy
 
@@ -47,16 +49,6 @@ class State(NamedTuple):
     step: int
     tokens_seen: int
     watched: policy.Watched = policy.Watched()  # what judging a step needs of those before
-
-
-def directory(run_dir: Path, step: int) -> Path:
-    return run_dir / "checkpoints" / f"step-{step:08d}"
-
-
-def steps_saved(run_dir: Path) -> list[int]:
-    """The steps of the checkpoints, rising."""
-    names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def newest(run_dir: Path, place: World) -> int:
@@ -97,9 +89,12 @@ def damage(path: Path) -> str | None:
         return f"{file}: is not as it was written"
     if data.get("format") != FORMAT or "hash" not in data:
         return None  # of another version: `read_state` has a word for it; or from before there were hashes
+    files = data.get("files")
+    if not isinstance(files, dict) or not all(_is_entry(name, wanted) for name, wanted in files.items()):
+        return f"{file}: is not as it was written"
     if content_key({name: value for name, value in data.items() if name != "hash"}) != data["hash"]:
         return f"{file}: is not as it was written"
-    for name, wanted in data["files"].items():
+    for name, wanted in files.items():
         file = path / name
         if not file.is_file():
             return f"{file}: is missing or damaged: it is not there"
@@ -112,6 +107,11 @@ def damage(path: Path) -> str | None:
         if not same:
             return f"{file}: is missing or damaged: its bytes are not those that were written"
     return None
+
+
+def _is_entry(name: str, wanted: Any) -> bool:
+    """What state.json says of a file beside it."""
+    return "/" not in name and isinstance(wanted, dict) and set(wanted) == {"bytes", "hash"}
 
 
 def save(
@@ -175,12 +175,16 @@ def read_state(path: Path) -> tuple[State, dict[str, Any]]:
     if found != FORMAT:
         raise RunError(f"{path}: its format is {found!r}, this version reads '{FORMAT}'. Begin again in another run.dir")
     step, tokens_seen, recipe = (data.get(name) for name in ("step", "tokens_seen", "recipe"))
-    if not (isinstance(step, int) and path.name == f"step-{step:08d}" and isinstance(tokens_seen, int) and isinstance(recipe, dict)):
+    if not (isinstance(step, int) and path.name == f"step-{step:08d}" and isinstance(recipe, dict)) or not _is_count(tokens_seen):
         raise RunError(f"{path / 'state.json'}: is not as it was written. {_REMOVE}")
     try:
         return State(step, tokens_seen, policy.read_watched(data.get("watched"))), recipe
     except ValueError:
         raise RunError(f"{path / 'state.json'}: is not as it was written. {_REMOVE}") from None
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
 
 
 def load_optimizer(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:

@@ -6,8 +6,10 @@ Never remote code, never the network, never pickle. Weights are float32 while th
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +28,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from codedev._errors import InputError, RecipeError, nearest
+from codedev._terminal import size
 from codedev.train import chatglm, extend
 from codedev.train.chatglm.config import ChatGLMConfig
 from codedev.train.chatglm.family import check_converted
@@ -37,6 +40,7 @@ from codedev.train.weights import Tensor, check_checkpoint
 
 chatglm.register()
 
+_MOST_LAYERS = 10_000
 # Spellings of a configuration that transformers still reads and no longer lists.
 OLD_KEYS = {"model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
 
@@ -111,6 +115,8 @@ def build(
             del special["bos_token_id"]
         config.update(special)
         config.update(dict(head.fields))
+        _check_config(config, str(path or "model.config"))
+        _check_size(config, attn, head, path)
         torch.manual_seed(seed)
         arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
         model = _checked(partial(head.maker.from_config, config, **arguments))
@@ -139,6 +145,7 @@ def load(directory: Path, attn: str, extra: dict[str, Any] | None = None, head: 
     _check_chatglm(directory / "config.json", attn)
     tensors = check_checkpoint(directory, transformers.CONFIG_MAPPING)
     _check_layers(directory / "config.json", len(tensors))
+    _check_config(_file_config(directory / "config.json"), str(directory / "config.json"))
     model: PreTrainedModel
     try:
         model, report = _checked(
@@ -247,6 +254,31 @@ def _check_layers(path: Path, tensors: int) -> None:
         raise InputError(f"{path}: num_layers is {layers}, and the weights are {tensors} tensors. Copy the checkpoint again")
 
 
+def _check_config(config: PreTrainedConfig, where: str) -> None:
+    """RecipeError for what transformers takes and no model can be computed with."""
+    fields = config.to_dict()
+    for name, value in fields.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and name.endswith(("dropout", "_pdrop", "dropout_rate")) and not 0 <= value < 1:
+            raise RecipeError(f"{where}: {name} is {value}, which is no share of what is dropped. Set it to 0")
+        if number and name in ("num_hidden_layers", "num_layers", "n_layer") and not 1 <= value <= _MOST_LAYERS:
+            raise RecipeError(f"{where}: {name} is {value}. A model has 1 to {_MOST_LAYERS:,} layers")
+
+
+def _check_size(config: PreTrainedConfig, attn: str, head: Head, path: Path | None) -> None:
+    """RecipeError for random weights that this machine's memory cannot hold: a system that lends more than it has ends the process."""
+    arguments: dict[str, Any] = {"attn_implementation": attn, "trust_remote_code": False, "dtype": torch.float32}
+    with torch.device("meta"):
+        model = _checked(partial(head.maker.from_config, copy.deepcopy(config), **arguments))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if count * 4 > memory:
+        raise RecipeError(
+            f"{path or 'model.config'}: {count:,} weights of float32 are {size(count * 4)}, and this machine has {size(memory)} of memory. "
+            "Make the model smaller"
+        )
+
+
 def _inline_config(fields: dict[str, Any], shards: Words) -> PreTrainedConfig:
     fields = orjson.loads(orjson.dumps(fields))  # a recipe's tuples are lists in a configuration
     kind = fields.pop("model_type")
@@ -298,6 +330,8 @@ def _checked(make: Callable[[], Any], where: str | None = None) -> Any:
         ArithmeticError,
         AssertionError,
     ) as error:
+        if said := re.search(r"(\w+) does not support (?:an attention implementation|\S*[Aa]ttention)", str(error)):
+            raise RecipeError(f"model.attn: {said[1]} cannot be computed by it. Set model.attn to eager") from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise fault(f"{where or 'model.config'}: transformers cannot build this model: {' '.join(lines)[:300] or repr(error)}") from error
     except Exception as error:

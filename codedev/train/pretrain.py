@@ -34,7 +34,7 @@ from codedev.train.checkpoint import State
 from codedev.train.compute import attention, optim, parallel
 from codedev.train.compute.recompute import recompute_layers
 from codedev.train.data import Shards, open_shards
-from codedev.train.instructions.vocabularies import check_tokenizer
+from codedev.train.instructions.vocabularies import check_tokenizer, same_tokens
 from codedev.train.recipe import SECTIONS, TrainRecipe, absolute, relocated, run_steps, step_rows
 from codedev.train.schedule import lr_at
 from codedev.train.use import companions
@@ -136,6 +136,13 @@ def _train(
     on_step: OnStep,
     progress: Progress,
 ) -> dict[str, Any]:
+    share = plan.rows // place.size
+    if place.first and share > plan.micro_rows and share % plan.micro_rows:
+        even = max(size for size in range(1, plan.micro_rows + 1) if share % size == 0)
+        note(
+            f"batch.micro_rows: {share:,} rows a process are no multiple of {plan.micro_rows:,}, so the last {share % plan.micro_rows:,} "
+            f"are computed by themselves; {even:,} divides them. The result is the same"
+        )
     identity = _identity(recipe, work, plan)
     found = _found(recipe, run_dir, identity, place)
     dtype = dtype_of(recipe, place.device)
@@ -289,8 +296,14 @@ def _due(step: int, every: int | None) -> bool:
 def _heldout(recipe: TrainRecipe, shards: Shards) -> Shards | None:
     if recipe.data.heldout is None:
         return None
-    heldout = open_shards((Path(recipe.data.heldout),))
-    if heldout.manifest.tokenizer.hash != shards.manifest.tokenizer.hash:
+    folder = Path(recipe.data.heldout)
+    if recipe.data.eval and not (folder / "manifest.json").is_file():
+        fault = "there is no such directory" if not folder.is_dir() else "has no manifest.json, it is no shard directory"
+        raise InputError(
+            f"data.eval: {folder}: {fault}. codedev tokenize with --holdout makes SHARDS/heldout; name that, or leave data.eval out"
+        )
+    heldout = open_shards((folder,))
+    if not same_tokens(heldout, shards):
         raise InputError(f"{recipe.data.heldout}: was made with another tokenizer than the shards to train on. Pack one of them again")
     return heldout
 

@@ -22,6 +22,7 @@ _LONGEST = 100_000_000  # bytes of a header: the format's own bound
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64}
 _BITS |= {"F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64}
 _AGAIN = "Copy the checkpoint again"
+_BITS_STATE = ".quant_state."  # in the names of what bitsandbytes keeps beside 4-bit weights
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 
 
@@ -40,7 +41,18 @@ def check_checkpoint(directory: Path, known: Container[str]) -> dict[str, Tensor
     layers = config.get("num_hidden_layers")
     if isinstance(layers, int) and layers > len(found):  # each has one at least; so many would take for ever to make
         raise InputError(f"{directory / CONFIG}: num_hidden_layers is {layers}, and the weights are {len(found)} tensors. {_AGAIN}")
-    if "quantization_config" not in config:
+    quantised = config.get("quantization_config")
+    if quantised is not None and not isinstance(quantised, dict):
+        raise InputError(f"{directory / CONFIG}: its quantization_config is {quantised!r:.60}, not a mapping. {_AGAIN}")
+    if (
+        quantised
+        and quantised.get("quant_method") == "bitsandbytes"
+        and not any(_BITS_STATE in name or name.endswith("SCB") for name in found)
+    ):
+        raise InputError(
+            f"{directory / CONFIG}: says that the weights are quantised by bitsandbytes, and none is. Remove quantization_config"
+        )
+    if quantised is None:
         for name, tensor in found.items():
             if name.endswith((".weight", ".bias")) and (tensor.dtype == "BOOL" or tensor.dtype[0] in "IU"):
                 raise InputError(f"{tensor.file}: {name} holds {tensor.dtype}, which are no weights. {_AGAIN}")

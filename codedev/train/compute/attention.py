@@ -174,9 +174,20 @@ def check_isolation(forward: Forward, shards: Shards, device: torch.device, dtyp
     positions = torch.stack([torch.cat([torch.arange(length) for length in row]) for row in lengths])
     limit = limit_of(dtype)
     with torch.no_grad(), forward.eager() if isinstance(forward, Call) else nullcontext():
-        packed = forward(ids, positions).float()
+        try:
+            packed = forward(ids, positions).float()
+        except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as fault:
+            if isinstance(fault, torch.OutOfMemoryError):
+                raise
+            said = " ".join(str(fault).split())[:200] or repr(fault)
+            raise RunError(
+                f"{name}: cannot be computed as its configuration has it: {said}. Look at heads and sizes in config.json or model.config"
+            ) from fault
         if not packed.isfinite().all():
-            raise RunError(f"{name}: its logits are no numbers: weights of it are NaN or infinite, or too large for {dtype}")
+            raise RunError(
+                f"{name}: its logits are no numbers: weights of it are NaN or infinite, or too large for {dtype}, or its configuration "
+                "(rope, norm) is not theirs. Compare config.json with that of the model it was copied from"
+            )
         worst = torch.zeros((), device=device)
         for row, pieces in enumerate(lengths):
             start = 0

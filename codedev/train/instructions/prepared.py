@@ -186,11 +186,19 @@ def _check_vocabulary(recipe: TrainRecipe, model: dict[str, Any], vocabulary: Vo
 
 
 def _seq_len(recipe: TrainRecipe, model: dict[str, Any]) -> int:
-    if recipe.data.seq_len is not None:
-        return recipe.data.seq_len
-    longest = model.get("max_position_embeddings", SEQ_LEN)
-    longest = longest if isinstance(longest, int) and not isinstance(longest, bool) else SEQ_LEN
+    known = model.get("max_position_embeddings")
+    known = known if isinstance(known, int) and not isinstance(known, bool) else None
     before = getattr(recipe.method, "tokens", 0)  # trained vectors before every document
+    if recipe.data.seq_len is not None:
+        if known is not None and recipe.data.seq_len + before > known:
+            room = f"{known:,} positions (max_position_embeddings)" + (
+                f", of which {recipe.tune}.tokens takes {before:,}" if before else ""
+            )
+            raise RecipeError(
+                f"data.seq_len: is {recipe.data.seq_len:,}, and the model has {room}. Set it to {max(0, known - before):,} or less"
+            )
+        return recipe.data.seq_len
+    longest = SEQ_LEN if known is None else known
     return max(8, min(SEQ_LEN, longest - before))
 
 
@@ -201,7 +209,7 @@ def listed(tables: tuple[TableRecipe, ...], folder: Path, look: Look) -> Listed:
     """The files of `tables`, whose names in the record start from `folder`."""
     sources, files, settings, size = [], {}, {}, 0
     for name, table in zip(names_of(tables), tables, strict=True):
-        extents = list(_extents(table.config(name), folder))
+        extents = _tables_in(table, list(_extents(table.config(name), folder)), folder)
         config = look(table, table.config(name), extents, folder)
         sources.append(config)
         files[name] = _files(extents)
@@ -238,6 +246,43 @@ def _extents(config: Config, folder: Path) -> Iterator[Extent]:
         yield from hashed(tables_source.plan(config, folder, CorpusRecipe.model_fields["unit_bytes"].default))
     except InputError as error:
         raise InputError(str(error).replace("`paths:` in the recipe", "data.tables")) from None
+
+
+# Endings of tables, behind which that of a compression may stand. Of a folder these are read; a file that is named is read whatever it is.
+_ENDINGS = {
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".parquet",
+    ".pq",
+    ".arrow",
+    ".feather",
+    ".ipc",
+    ".sqlite",
+    ".sqlite3",
+    ".db",
+    "",
+}
+
+
+def _tables_in(table: TableRecipe, extents: list[Extent], base: Path) -> list[Extent]:
+    """Those that are tables by their names. InputError where a folder has none: a program's lines would be rows of one column."""
+    folders = [folder for path in table.paths if "://" not in path and (folder := (base / path).resolve()).is_dir()]
+    kept = [
+        one for one in extents if _is_table(Path(one.file)) or not any(base.joinpath(one.file).resolve().is_relative_to(f) for f in folders)
+    ]
+    if extents and not kept:
+        raise InputError(
+            f"{folders[0]}: holds no table, but {Path(extents[0].name).name}. Name files of CSV, JSON, JSON lines, Parquet, Arrow or SQLite"
+        )
+    return kept
+
+
+def _is_table(file: Path) -> bool:
+    return any(suffix.lower() in _ENDINGS for suffix in (file.suffix, *file.suffixes[-2:-1]))
 
 
 def _files(extents: list[Extent]) -> list[list[Any]]:

@@ -44,6 +44,18 @@ def check_file(recipe: TrainRecipe, tokenizer: Path, what: str, mend: str) -> bo
     return True
 
 
+def same_tokens(one: Shards, other: Shards) -> bool:
+    """Whether an id stands for the same token in both: a tokenizer that was written in another way is the same one."""
+    if one.manifest.tokenizer.hash == other.manifest.tokenizer.hash:
+        return True
+    if one.vocab_size != other.vocab_size:
+        return False
+    try:
+        return names(load_vocabulary(one.tokenizer_file, need_eos=False)) == names(load_vocabulary(other.tokenizer_file, need_eos=False))
+    except InputError:  # one has none that can be read
+        return False
+
+
 def names(vocabulary: Vocabulary) -> dict[int, str]:
     """Of every token."""
     if vocabulary.model is not None:

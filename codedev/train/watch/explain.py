@@ -17,6 +17,8 @@ from codedev import _recipe
 from codedev._errors import InputError, RecipeError
 from codedev.train.data import Shards, open_shards
 from codedev.train.recipe import SAMPLING, TrainRecipe, absolute, run_steps, step_rows
+from codedev.train.saved import steps_saved
+from codedev.train.watch.rows import parsed
 
 JUDGED = ("reward",)  # stages whose rows are judged examples
 PREFERENCE = ("dpo", "kto", "grpo", "rloo")  # those of TRL's losses; of the first alone an example has one by itself
@@ -66,7 +68,7 @@ def explain(run_dir: Path, step: int) -> dict[str, Any]:
         "loss_recorded": row.get("loss", row.get("bad_loss")),
         **({"skipped": row["skipped"]} if "skipped" in row else {}),
     }
-    saved = _saved(run_dir)
+    saved = steps_saved(run_dir)
     before = [number for number in saved if number < step]
     if found.recipe.stage in PREFERENCE[1:]:
         from codedev.train.align.preference_look import step_documents
@@ -156,22 +158,15 @@ def _run(run_dir: Path, step: int) -> _Run:
     return _Run(recipe, shards, shards.drawn(np.arange((step - 1) * rows, step * rows), recipe.run.seed))
 
 
-def _saved(run_dir: Path) -> list[int]:
-    names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
-    return sorted(int(name) for name in names if name.isdigit())
-
-
 def _recorded(run_dir: Path, step: int) -> dict[str, Any]:
     """The step's row of metrics.jsonl; empty where it has none."""
-    import orjson
-
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         return {}
     with open(path, "rb") as file:
         for line in file:  # 2 µs each that is passed over
             if line.startswith(b'{"step":%d,' % step):
-                row: dict[str, Any] = orjson.loads(line) if line.endswith(b"\n") else {}
+                row = parsed(line) or {}
                 if "loss" in row or "skipped" in row:
                     return row
     return {}

@@ -18,6 +18,7 @@ import orjson
 from codedev._errors import RunError
 from codedev._run import atomic_write
 from codedev.train.compute.flops import attention_width, flops_of_step, matrix_parameters, peak_flops
+from codedev.train.watch.rows import parsed
 
 __all__ = ["Metrics", "attention_width", "flops_of_step", "matrix_parameters", "peak_flops", "read_metrics"]
 
@@ -42,6 +43,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [orjson.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    except orjson.JSONDecodeError as error:
-        raise RunError(f"{path}: a line is no JSON ({error}). Move the file away: the run goes on without its earlier rows") from None
+        lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line]
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}. Make it readable") from None
+    rows = [parsed(line) for line in lines]
+    if None in rows:
+        raise RunError(f"{path}: line {rows.index(None) + 1} is no row of a run. Remove the line, and the run goes on")
+    return [row for row in rows if row is not None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from codedev._errors import printable
@@ -33,11 +35,17 @@ def show_status(told: dict[str, Any]) -> None:
         ("speed", _speed(told)),
         ("skipped steps", f"{told['skipped']:,}" if told["skipped"] else None),
         ("checkpoints", ", ".join(f"{step:,}" for step in told["checkpoints"]) or "none"),
+        ("go on with", go_on(told["run_dir"]) if state == "not running" else None),
         ("page", told["page"]),
     ]
     for name, value in lines:
         if value is not None:
             print(f"{name:<14} {printable(str(value))}")
+
+
+def go_on(run_dir: str) -> str:
+    """The command with which a run that was stopped goes on."""
+    return f"codedev train {shlex.quote(str(Path(run_dir, 'recipe.yaml')))}"
 
 
 def _heldout(found: dict[str, Any] | None) -> str | None:

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from codedev import _recipe
 from codedev._errors import CodedevError, InputError
 from codedev._run import held, read_json
 from codedev.train.align.preference_recipe import SampledRecipe
 from codedev.train.data import open_shards
 from codedev.train.recipe import ALIGN, TrainRecipe, absolute, run_steps, step_rows
+from codedev.train.saved import steps_saved
+from codedev.train.watch.rows import parsed
 
 
 def status(run_dir: Path) -> dict[str, Any]:
@@ -26,7 +26,6 @@ def status(run_dir: Path) -> dict[str, Any]:
     recipe = absolute(_recipe.load(run_dir / "recipe.yaml", TrainRecipe), run_dir)
     found = _read(run_dir / "metrics.jsonl")
     row, steps, going = found["row"], _steps(recipe), held(run_dir)
-    names = (path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*"))
     speed = row.get("tokens_per_second")
     left = None
     if going and steps is not None and speed and row["step"]:
@@ -49,14 +48,14 @@ def status(run_dir: Path) -> dict[str, Any]:
         "mfu": row.get("mfu"),
         "seconds_since": round(time.time() - (run_dir / "metrics.jsonl").stat().st_mtime),
         "seconds_left": left,
-        "checkpoints": sorted(int(name) for name in names if name.isdigit()),
+        "checkpoints": steps_saved(run_dir),
         "model": (run_dir / "model").is_dir(),
         "page": str(run_dir / "index.html") if (run_dir / "index.html").is_file() else None,
     }
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What metrics.jsonl says, line by line: 2 µs a row. A line that is being written is passed over."""
+    """What metrics.jsonl says, line by line: 2 µs a row. A line that is being written, or is no row of a run, is passed over."""
     row: dict[str, Any] = {}
     losses: list[float] = []
     bits: tuple[float, float] | None = None
@@ -65,20 +64,19 @@ def _read(path: Path) -> dict[str, Any]:
     skipped = 0
     with open(path, "rb") as file:
         for line in file:
-            try:
-                one = orjson.loads(line)
-            except orjson.JSONDecodeError:
+            one = parsed(line)
+            if one is None:
                 continue
-            if "loss" in one:
+            if one.get("loss") is not None:
                 losses = [*losses[-49:], one["loss"]]
-            if "tokens_seen" in one:
+            if one.get("tokens_seen") is not None:
                 row = one
             skipped += "skipped" in one
             if "heldout_loss" in one or "alarm" in one:
                 alarm = one.get("alarm")
             if ("heldout_loss" in one or "heldout_reward" in one) and "bits_per_byte" not in one:
                 heldout = {name: value for name, value in one.items() if name.startswith("heldout_")}
-            if "bits_per_byte" in one:
+            if one.get("bits_per_byte") is not None:
                 bits = (bits[0] if bits else one["bits_per_byte"], one["bits_per_byte"])
     return {"row": row, "losses": losses, "bits": bits, "skipped": skipped, "heldout": heldout, "alarm": alarm}
 
