@@ -14,15 +14,27 @@ _SIZE = 600
 _TEXTS = Path(__file__).parent.parent / "samples"
 
 
-def tiny(folder: Path, family: str = "llama", *, seed: int = 0, begin: bool = True, positions: int = 512) -> Path:
+def tiny(folder: Path, family: str = "llama", *, seed: int = 0, begin: bool = True, positions: int = 512, **shape: Any) -> Path:
     """A model of random weights, so large that its guesses differ from token to token. `begin`: documents have a token that begins them."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(folder / "tokenizer.json"))
-    shape = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    own = {"vocab_size": _SIZE, "head_dim": 12, "max_position_embeddings": positions, "initializer_range": 0.3}
+    shape = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        **shape,
+    }
+    own = {
+        "vocab_size": _SIZE,
+        "head_dim": shape["hidden_size"] // shape["num_attention_heads"],
+        "max_position_embeddings": positions,
+        "initializer_range": 0.3,
+    }
     tokens = {"eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 1 if begin else None}
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **shape, **own, **tokens)

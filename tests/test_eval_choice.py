@@ -12,6 +12,7 @@ import pytest
 from eval_support import FAMILIES, lm_eval_model, tiny
 
 from codedev import _recipe
+from codedev._run import no_progress
 from codedev.corpus.questions import read_questions
 from codedev.eval.recipe import EvalRecipe
 from codedev.eval.run import evaluate, records_of
@@ -122,3 +123,16 @@ def test_every_decision_is_that_of_lm_eval_on_published_sets(tmp_path: Path, dat
     asked = table.filter(pa.compute.is_in(table.column("id"), mine.column("id").combine_chunks()))
     shown = read_questions(examples).table if examples else None
     same(mine, theirs(tmp_path, model, asked, shown, style, 2))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_read_once_is_what_is_read_whole(tmp_path: Path, family: str) -> None:
+    """Long shots that all questions share, and choices of unequal length."""
+    lm = open_lm(str(tiny(tmp_path / "model", family)))
+    shots = "Question: why does a kettle sing?\nAnswer: steam\n\n" * 6
+    pairs = [(f"{shots}Question: {at} {'x' * (at % 7)}?\nAnswer:", f" {'wire ' * (at % 4 + 1)}") for at in range(30)]
+    assert lm._caches()
+    together = lm.continued(pairs, no_progress)
+    alone = [lm.continued([pair], no_progress)[0] for pair in pairs]
+    assert [one[1:] for one in together] == [one[1:] for one in alone]
+    np.testing.assert_allclose([one.nats for one in together], [one.nats for one in alone], rtol=1e-5, atol=1e-4)

@@ -1,11 +1,13 @@
 """A local model, adapter or run, evaluated: the protocol of codedev/eval/lm.py over `generate.open_model`.
 
 Sequences of like length are computed together, by the same call as in training (attention.Call), so that logits exist only where a token
-is asked for. What begins alike and ends after it with one token, as the letters of a multiple choice, is computed once.
+is asked for. What many begin with, as the examples before a question or a question before its choices, is read once, and all go on from its
+keys and values; where a model cannot, which is tried first, each is read whole.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ from codedev.train.use import generate as writer
 
 MAX_WINDOW = 8192  # tokens seen at once, where the recipe does not say
 _TOGETHER = {"cpu": 2048, "cuda": 16384}  # tokens computed at once
+_SHARED, _SPARED = 32, 128  # tokens that texts begin with alike, and that are not computed again, before they are read ahead
 _FILES = ("*.json", "*.safetensors", "*.model", "*.jinja")
 
 
@@ -39,18 +42,21 @@ class Local(NamedTuple):
     opened: writer.Opened
     chat: talks.Chat | None  # with one, what stands before a text is what a person says
     call: attention.Call
+    cached: list[bool]  # what `_caches` found
+    ahead: list[_Ahead]  # what was read last
 
     def continued(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[Continued]:
         found = [Continued(math.nan, 0, False)] * len(pairs)
         asked = [_Asked(begin, rest, number) for number, (begin, rest) in enumerate(self._pairs(pairs))]
         done = 0
-        for group in _groups(asked, self._together):
-            nats, greedy = self._told(group)
+        for group, shared in _alike(asked, self._together) if self._caches() else ((one, 0) for one in _groups(asked, self._together)):
+            nats, greedy = self._told(group, self._read_ahead(group[0].inputs[:shared]) if shared else None)
             at = 0
             for one in group:
                 own = slice(at, at := at + len(one.labels))
                 found[one.number] = Continued(float(nats[own].sum()), len(one.labels), bool(greedy[own].all()))
             progress("read", done := done + len(group), len(pairs))
+        self.ahead.clear()
         return found
 
     def read(self, texts: Sequence[str], window: int, progress: Progress) -> list[Read]:
@@ -146,11 +152,63 @@ class Local(NamedTuple):
             before = np.array([self._begin])
         return before, rest
 
-    def _told(self, group: Sequence[_Asked]) -> tuple[np.ndarray, np.ndarray]:
-        """(nats, whether it is the likeliest) of the labels of the group, one after another."""
+    def _caches(self) -> bool:
+        """Whether what many texts begin with can be read once: the model goes on from it as it goes on from the whole. Asked once."""
+        if not self.cached:
+            self.cached.append(not self.opened.learned and self._goes_on())
+        return self.cached[0]
+
+    def _goes_on(self) -> bool:
+        known = self.opened.model.get_input_embeddings().weight.shape[0]
+        ids = np.arange(24, dtype=np.int64) % known
+        tried = [_Asked(ids[:16], ids[16:20], 0), _Asked(ids[:12], ids[12:15], 1)]
+        whole = self._told(tried)[0]  # before the other, so that the call knows how its loss is computed
+        try:
+            found = self._told(tried, self._read_ahead(ids[:8]))[0]
+        except (TypeError, ValueError, AttributeError, KeyError, RuntimeError):  # it keeps nothing, or in a way of its own
+            return False
+        return bool(np.abs(found - whole).max() < (1e-3 if self.call.dtype == torch.float32 else 0.1))
+
+    def _read_ahead(self, ids: np.ndarray) -> _Ahead:
+        """Keys and values of what a group begins with."""
+        if self.ahead and np.array_equal(self.ahead[0].ids, ids):
+            return self.ahead[0]
+        from transformers import DynamicCache
+
+        inputs = {
+            "input_ids": torch.from_numpy(ids)[None].to(self.opened.device),
+            "past_key_values": DynamicCache(config=self.opened.model.config),
+        }
+        last = torch.zeros(1, dtype=torch.long, device=self.opened.device)
+        with torch.no_grad(), tune.silent(), self._autocast():
+            self.call.module(inputs, last, last, False, True)
+        self.ahead[:] = [_Ahead(ids, inputs["past_key_values"])]
+        return self.ahead[0]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.opened.device.type, self.call.dtype, enabled=self.call.dtype != torch.float32)
+
+    def _went_on(self, input_ids: np.ndarray, lengths: np.ndarray, ahead: _Ahead, where: np.ndarray, labels: np.ndarray) -> Any:
+        """As `call.ask`, of rows (B, S) that go on from what was read."""
+        cache, shared = copy.deepcopy(ahead.cache), len(ahead.ids)
+        cache.batch_repeat_interleave(len(input_ids))
+        steps = np.arange(shared + input_ids.shape[1])
+        inputs = {
+            "input_ids": torch.from_numpy(input_ids),
+            "position_ids": torch.from_numpy(np.broadcast_to(steps[shared:], input_ids.shape).copy()),
+            "attention_mask": torch.from_numpy((steps < shared + lengths).astype(np.int64)),
+        }
+        device = self.opened.device
+        told = {name: tensor.to(device) for name, tensor in inputs.items()} | {"past_key_values": cache}
+        with self._autocast():
+            return self.call.module(told, torch.from_numpy(where).to(device), torch.from_numpy(labels).to(device), False, True)
+
+    def _told(self, group: Sequence[_Asked], ahead: _Ahead | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(nats, whether it is the likeliest) of the labels of the group, one after another; all begin with what was read ahead."""
+        shared = len(ahead.ids) if ahead else 0
         rows: dict[bytes, tuple[int, np.ndarray]] = {}
         for one in group:
-            ids = one.inputs
+            ids = one.inputs[shared:]
             rows.setdefault(ids.tobytes(), (len(rows), ids))
         longest = max(len(ids) for _, ids in rows.values())
         if (most := max(int(ids.max()) for _, ids in rows.values())) >= self.opened.model.get_input_embeddings().weight.shape[0]:
@@ -161,11 +219,15 @@ class Local(NamedTuple):
         for row, ids in rows.values():
             input_ids[row, : len(ids)] = ids
         positions = np.where(steps < lengths, steps, steps - lengths)  # padding is a segment of its own
-        where = [rows[one.inputs.tobytes()][0] * longest + len(one.before) - 1 + np.arange(len(one.labels)) for one in group]
+        where = [
+            rows[one.inputs[shared:].tobytes()][0] * longest + len(one.before) - shared - 1 + np.arange(len(one.labels)) for one in group
+        ]
         labels = np.concatenate([one.labels for one in group])
-        tensors = map(torch.from_numpy, (input_ids, positions, np.concatenate(where), labels))
         with torch.no_grad(), tune.silent():
-            nats, greedy = self.call.ask(*tensors, True)
+            if ahead is not None:
+                nats, greedy = self._went_on(input_ids, lengths, ahead, np.concatenate(where), labels)
+            else:
+                nats, greedy = self.call.ask(*map(torch.from_numpy, (input_ids, positions, np.concatenate(where), labels)), True)
         return nats.double().cpu().numpy(), greedy.cpu().numpy()
 
 
@@ -177,6 +239,13 @@ class _Asked(NamedTuple):
     @property
     def inputs(self) -> np.ndarray:
         return np.concatenate([self.before, self.labels[:-1]])
+
+
+class _Ahead(NamedTuple):
+    """What texts begin with, read once."""
+
+    ids: np.ndarray
+    cache: Any
 
 
 class _Judge(WithLoss):
@@ -225,7 +294,7 @@ def open_lm(path: str, template: str | None = None) -> Local:
         raise InputError(f"{path}: has no chat template of its own. Name the format it knows, or leave `template` out")
     dtype = torch.float32 if opened.device.type == "cpu" else torch.bfloat16
     call = attention.Call(_Judge(tune.apart(opened.model)), "sdpa", opened.device, dtype)
-    return Local(path, _identity(opened, template), opened, chat, call)
+    return Local(path, _identity(opened, template), opened, chat, call, [], [])
 
 
 def _identity(opened: writer.Opened, template: str | None) -> str:
@@ -244,14 +313,42 @@ def _windows(ids: np.ndarray, number: int, room: int) -> Iterator[_Asked]:
         at = end
 
 
-def _groups(asked: Sequence[_Asked], tokens: int) -> Iterator[list[_Asked]]:
+def _groups(asked: Sequence[_Asked], tokens: int, shared: int = 0) -> Iterator[list[_Asked]]:
     """Those of like length together, so many that the padded tokens stay below `tokens`; the same inputs stay side by side."""
     ordered = sorted(asked, key=lambda one: (-len(one.before) - len(one.labels), one.inputs.tobytes()))
     group: list[_Asked] = []
     for one in ordered:
-        if group and (len(group) + 1) * len(group[0].inputs) > tokens:
+        if group and (len(group) + 1) * len(group[0].inputs) > tokens * (2 if shared else 1):
             yield group
             group = []
         group.append(one)
     if group:
         yield group
+
+
+def _alike(asked: Sequence[_Asked], tokens: int) -> Iterator[tuple[list[_Asked], int]]:
+    """Groups as of `_groups`, with how many tokens all of a group begin with, where reading these once spares enough."""
+    alone: list[_Asked] = []
+    ordered = sorted(asked, key=lambda one: one.inputs.astype(">i8").tobytes())
+    at = 0
+    while at < len(ordered):
+        first, end = ordered[at].inputs, at + 1
+        shared = len(ordered[at].before) - 1
+        while end < len(ordered) and (common := min(shared, _common(first, ordered[end]))) >= max(_SHARED, shared // 2):
+            shared, end = common, end + 1
+        distinct = len({one.inputs.tobytes() for one in ordered[at:end]})
+        if distinct > 1 and shared * (distinct - 1) >= _SPARED:
+            for group in _groups(ordered[at:end], tokens, shared):
+                yield group, shared
+        else:
+            alone += ordered[at:end]
+        at = end
+    for group in _groups(alone, tokens):
+        yield group, 0
+
+
+def _common(first: np.ndarray, other: _Asked) -> int:
+    """How many tokens both begin with, less than what stands before the other's labels."""
+    size = min(len(first), len(other.before) - 1)
+    differ = np.flatnonzero(first[:size] != other.inputs[:size])
+    return int(differ[0]) if len(differ) else size
