@@ -11,13 +11,14 @@ import errno
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from codedev import __version__
 from codedev._errors import CodedevError, printable
-from codedev.commands import convert, corpus, dedup, evaluate, feedback, learn, models, pages, shares, tokens, use
-from codedev.commands.options import JSON, PATH, WORKERS, default_workers, print_json
+from codedev.commands import ablate, convert, corpus, dedup, evaluate, feedback, learn, models, pages, shares, tokens, use
+from codedev.commands.options import JSON, MEMORY, OVERRIDES, PATH, WORKERS, default_workers, print_json
 
 # What a user can do about an error of the system; any other is a fault of ours.
 _MEND: dict[int | None, str] = {
@@ -91,15 +92,36 @@ def demo(out: Path, workers: int | None) -> None:
 
 
 @cli.command()
+@click.argument("recipe", type=PATH, required=False)
 @click.option("--warm", is_flag=True, help="First compile every kernel that is not in the cache: a minute or two, once an installation.")
+@click.option("--out", type=PATH, default=None, help="With RECIPE: the corpus directory, whose disk is looked at.")
+@click.option("--strict", is_flag=True, help="With --out: an error where the disk lacks the room.")
+@click.option("--sample", type=click.FloatRange(0, 1, min_open=True), default=0.01, show_default=True, help="Share of the input to read.")
+@WORKERS
+@MEMORY
+@OVERRIDES
 @JSON
-def doctor(warm: bool, as_json: bool) -> None:
-    """What is installed, what is missing, and the command that installs it.
+def doctor(
+    recipe: Path | None,
+    warm: bool,
+    out: Path | None,
+    strict: bool,
+    sample: float,
+    workers: int | None,
+    memory: int,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """What is installed, what is missing, and the command that installs it; or what the build of RECIPE will take, by a sample.
 
     \b
     Example: codedev doctor
              codedev doctor --warm
+             codedev doctor recipe.yaml --out corpus --workers 8
     """
+    if recipe is not None:
+        _estimate(recipe, out, strict, {"share": sample, "workers": workers or default_workers(), "memory": memory}, overrides, as_json)
+        return
     from codedev._doctor import examine, show
 
     if warm:
@@ -118,9 +140,44 @@ def doctor(warm: bool, as_json: bool) -> None:
         show(report)
 
 
+def _estimate(recipe: Path, out: Path | None, strict: bool, how: dict[str, Any], overrides: tuple[str, ...], as_json: bool) -> None:
+    from codedev._errors import RunError
+    from codedev._terminal import compiling, note, size, watch
+
+    click.get_current_context().with_resource(compiling(quiet=as_json))
+    from codedev.corpus import recipe as recipes
+    from codedev.corpus.estimate import estimate, room, show
+
+    loaded = recipes.load(recipe, overrides)
+    with watch(quiet=as_json) as progress:
+        told = estimate(loaded, recipe.resolve().parent, **how, progress=progress)
+    if out is not None:
+        told["free_bytes"] = room(out)
+    if as_json:
+        print_json(told)
+    else:
+        show(told)
+    needed = told["work_bytes"] + told["output_bytes"]
+    if out is not None and told["free_bytes"] < needed:
+        lacks = f"{out}: has {size(told['free_bytes'])} free, and the build needs about {size(needed)}"
+        if strict:
+            raise RunError(f"{lacks}. Choose another --out, or make room")
+        note(lacks)
+
+
 for group, commands in (
     (corpus.corpus, (shares.corpus_plan, shares.corpus_run, shares.corpus_finish)),
-    (corpus.corpus, (dedup.corpus_dedup, learn.corpus_langid, learn.corpus_quality, pages.corpus_extract, pages.corpus_learn_extractor)),
+    (
+        corpus.corpus,
+        (
+            ablate.corpus_ablate,
+            dedup.corpus_dedup,
+            learn.corpus_langid,
+            learn.corpus_quality,
+            pages.corpus_extract,
+            pages.corpus_learn_extractor,
+        ),
+    ),
     (cli, (corpus.corpus, tokens.tokenizer, tokens.tokenize_command, tokens.trace, tokens.export_command)),
     (cli, (models.train_command, evaluate.eval_command, convert.convert, use.generate, use.chat, use.serve, feedback.feedback)),
 ):

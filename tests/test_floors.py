@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "codedev"
-FLOORS = ("_* kernels", "corpus", "tokenize feedback", "eval", "train", "demo", "commands", "cli")
+FLOORS = ("_* kernels", "corpus", "tokenize feedback", "eval", "train", "demo ablate", "commands", "cli")
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "accelerate", "trl", "bitsandbytes")
 
