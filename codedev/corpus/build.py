@@ -263,7 +263,7 @@ def _find(
         found.mkdir(parents=True)
         judged_files, first_rows = [table.judged for table in tables], [table.first_row for table in tables]
         find_duplicates(judged_files, first_rows, found, exact=dedup.exact is not None, memory=memory // 2, known=known.rows)
-        _compare(context, tables, found, memory // 2)
+        compare(context, tables, found, memory // 2)
     facts = {"key": key, "identity": identity, "placed": placed}
     if before is None or before["key"] != key or before["identity"] != identity:
         write_receipt(receipt, sorted(path for path in found.rglob("*") if path.is_file()), facts)
@@ -275,7 +275,7 @@ def _tables(context: Context, placed: list[Placed]) -> list[Table]:
     return [Table(scored / f"{unit.scored}.parquet", judged / f"{unit.judged}.parquet", unit.first_row) for unit in placed if unit.rows]
 
 
-def _compare(context: Context, tables: list[Table], found: Path, memory: int) -> None:
+def compare(context: Context, tables: list[Table], found: Path, memory: int) -> None:
     """The barriers that read more of a document than its hashes, in the order of `barriers`. Their kernels are imported when asked for."""
     dedup = context.recipe.dedup
     if not (dedup.url or dedup.minhash or cuts(context.recipe)):

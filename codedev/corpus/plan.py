@@ -69,11 +69,11 @@ def _units(recipe: CorpusRecipe, base: Path, out: Path) -> Iterator[Unit]:
     for number, source in enumerate(recipe.sources):
         planned: Iterator[Extent] = module_of(source.type).plan(source, base, recipe.unit_bytes)
         extents = hashed(extent for extent in planned if not extent.file.startswith(own))
-        for unit, packed in enumerate(_packed(extents, recipe.unit_bytes)):
-            yield Unit(number, unit, packed)
+        for unit, together in enumerate(packed(extents, recipe.unit_bytes)):
+            yield Unit(number, unit, together)
 
 
-def _packed(extents: Iterable[Extent], unit_bytes: int) -> Iterator[tuple[Extent, ...]]:
+def packed(extents: Iterable[Extent], unit_bytes: int) -> Iterator[tuple[Extent, ...]]:
     """Extents in order, as many as fit into a unit."""
     held: list[Extent] = []
     size = 0
