@@ -94,6 +94,7 @@ def _table(heads: Sequence[str], rows: Iterable[list[str]]) -> str:
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     if not body:
         return ""
-    marked = "".join(f'<th scope="col">{esc(f"{head} (as it is)" if head == BASE else head)}</th>' for head in heads)
+    aligned = [(head, ' class="n"' if at else "") for at, head in enumerate(heads)]
+    marked = "".join(f'<th scope="col"{numeric}>{esc(f"{head} (as it is)" if head == BASE else head)}</th>' for head, numeric in aligned)
     shown = f"<table><thead><tr>{marked}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="table">{shown}</div>'
