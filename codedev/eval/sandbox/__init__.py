@@ -11,8 +11,10 @@ Layers, each by itself a wall:
     seccomp      no sockets, no new processes or programs, no tracing, no mounts, no keys, no io_uring; threads are allowed
     limits       memory, CPU time, size of files, open files, threads
 
-What is left: the program shares its interpreter with its tests, so that one written to forge their outcome by looking through the frames
-above it would pass; and a kernel with a hole.
+The word that says a program came to its end is in no frame, and walks through objects, frames of threads and traces are refused.
+
+What is left: the program shares its interpreter with its tests, so that one written to forge their outcome by replacing what they compare
+with, or by searching the interpreter's memory for the word, would pass; and a kernel with a hole.
 """
 
 from codedev.eval.sandbox.outside import LAYERS, Outcome, check, run, run_many

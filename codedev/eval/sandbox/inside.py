@@ -13,6 +13,7 @@ import sys
 
 NEW = 0x10000000 | 0x40000000 | 0x08000000 | 0x20000000 | 0x04000000 | 0x00020000  # users, network, ipc, processes, names, mounts
 C = ctypes.CDLL(None, use_errno=True)
+END = "codedev.end"
 
 
 def namespaces(folder: str, disk: int) -> bool:
@@ -81,6 +82,24 @@ def limits(orders: dict[str, int]) -> bool:
     return True
 
 
+def keep(word: str, home: object) -> None:
+    """Let the frame `home` alone say `word`, by raising the event END; no frame that the program can walk to holds it. Audit hooks cannot
+    be taken away again, nor found without looking for them in memory."""
+    above, write, ending, line = sys._getframe, os.write, END, f"\n{word}\n".encode()
+    refused = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys.settrace")
+
+    def say(event: str, _: object) -> None:
+        if event == ending and above(1) is home:
+            write(1, line)
+
+    def refuse(event: str, _: object) -> None:  # by itself: its frame hangs on the exception
+        if event in refused:
+            raise PermissionError(event)
+
+    sys.addaudithook(say)
+    sys.addaudithook(refuse)
+
+
 def main() -> None:
     orders = json.loads(sys.stdin.buffer.readline())
     program = sys.stdin.buffer.read().decode()
@@ -107,8 +126,9 @@ def main() -> None:
     print("LAYERS", *layers, flush=True)
     if not set(orders["needed"]) <= set(layers):
         os._exit(0)
-    word = orders.pop("word")
+    keep(orders.pop("word"), sys._getframe())
     del orders
+    told, leave, out = sys.audit, os._exit, sys.stdout
     try:
         # `__main__` for programs that ask whether they are run.
         exec(compile(program, "<program>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})  # noqa: S102  # what all this is for
@@ -117,10 +137,12 @@ def main() -> None:
 
         sys.stdout.flush()
         print("".join(traceback.format_exception_only(error))[-2000:], flush=True)
-        os._exit(1)
+        leave(1)
+        return  # whatever the program has put in place of what is called above
     sys.stdout.flush()
-    print("\n" + word, flush=True)
-    os._exit(0)
+    out.flush()
+    told(END)
+    leave(0)
 
 
 main()

@@ -20,7 +20,7 @@ from codedev.eval.sandbox.outside import Policy
 from codedev.eval.tasks.asked import Asked, Measured, Row, by_group, details, prompt, shots
 from codedev.eval.tasks.asked import questions as read
 
-VERSION = 1
+VERSION = 2
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
