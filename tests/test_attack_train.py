@@ -255,6 +255,63 @@ def test_rows_that_do_not_divide_are_told(base: Path, capfd: pytest.CaptureFixtu
     )
 
 
+@pytest.mark.parametrize("section", ["run__dir", "model", "data"])
+def test_paths_with_a_nul(base: Path, section: str) -> None:
+    value: Any = {"run__dir": "a\0b", "model": {"path": "a\0b"}, "data": {"tables": "a\0b", "seq_len": 64}}[section]
+    fault(base, "no path has a NUL in it", **{section: value})
+
+
+def test_values_beyond_what_can_be_counted_or_written(base: Path) -> None:
+    fault(base, "more than can be counted", run__steps=None, run__epochs=1e300)
+    fault(base, "no file has a name of more than 255 bytes", run__dir="x" * 5000)
+    fault(base, "half a surrogate pair", **tables(system="\ud800"))
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"custom_generate": "evil"},
+        {"penalty_alpha": 0.5, "top_k": 4},
+        {"dola_layers": "high"},
+        {"constraints": 3},
+        {"bad_words_ids": [[10**9]]},
+        {"forced_eos_token_id": 10**9},
+        {"repetition_penalty": -1.0},
+        {"repetition_penalty": "x"},
+        {"sequence_bias": 3},
+        {"num_beams": 10**6},
+        {"token_healing": True},
+        {"is_assistant": True},
+        {"decoder_start_token_id": "x"},
+    ],
+)
+def test_a_generation_config_says_how_to_sample_and_nothing_else(base: Path, change: dict[str, Any]) -> None:
+    from codedev.train.use.generate import generate
+
+    plain = generate(base / "model", "say", 4, temperature=0)
+    file = base / "model/generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert generate(base / "model", "say", 4, temperature=0) == plain
+
+
+def test_prompts_that_cannot_be(base: Path) -> None:
+    from codedev.train.use.generate import generate
+
+    began = time.monotonic()
+    for prompt, said in (("a" * 100_000_000, "100,000,000 characters"), ("\ud800", "not UTF-8")):
+        with pytest.raises(InputError, match=said):
+            generate(base / "model", prompt, 4)
+    file = base / "model/tokenizer.json"
+    own = json.loads(file.read_text())
+    file.write_text(json.dumps({**own, "normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}}))
+    with pytest.raises(InputError, match="cannot encode the prompt"):
+        generate(base / "model", "a" * 40 + "!", 4)
+    assert time.monotonic() - began < SOON
+
+
 # -- the server --------------------------------------------------------------------------------------------------------------------
 
 

@@ -89,6 +89,8 @@ class DataRecipe(Model):
             for name, field in type(self).model_fields.items():
                 if name not in ("shards", "weights", "eval", "tables") and getattr(self, name) != field.default:
                     raise ValueError(f"{name}: has no effect with shards, it says how `tables` are tokenized. Leave it out")
+        if self.system is not None and not self.system.isascii() and any(0xD800 <= ord(letter) < 0xE000 for letter in self.system):
+            raise ValueError("system: has half a surrogate pair in it, which is no text. Correct it")
         count = 0 if self.tables else len(self.dirs)
         if self.weights is not None and len(self.weights) != count:
             raise ValueError(f"weights: {len(self.weights)} for {count} shard directories; give each of them one")
@@ -316,7 +318,10 @@ def run_steps(recipe: TrainRecipe, rows: int, rows_a_step: int) -> int:
     """Steps of the run; `epochs` is rounded up, so that every one of the `rows` is seen."""
     if recipe.run.steps is not None:
         return recipe.run.steps
-    return max(1, math.ceil((recipe.run.epochs or 0) * rows / rows_a_step))
+    steps = (recipe.run.epochs or 0) * rows / rows_a_step
+    if steps > 1 << 53:
+        raise RecipeError(f"run.epochs: {recipe.run.epochs:g} of {rows:,} rows are {steps:.3g} steps, more than can be counted. Lower it")
+    return max(1, math.ceil(steps))
 
 
 def relocated(recipe: TrainRecipe, move: Any) -> TrainRecipe:
@@ -336,7 +341,15 @@ def relocated(recipe: TrainRecipe, move: Any) -> TrainRecipe:
 
 def absolute(recipe: TrainRecipe, base: Path) -> TrainRecipe:
     """`recipe` with every path made absolute from `base`, and data.prepared filled in for tables."""
-    moved = relocated(recipe, lambda path: str((base / Path(path).expanduser()).resolve()))
+
+    def placed(path: str) -> str:
+        if "\0" in path:
+            raise RecipeError(f"{path!r}: no path has a NUL in it. Correct it in the recipe")
+        if any(len(part.encode(errors="replace")) > 255 for part in Path(path).parts):
+            raise RecipeError(f"{path[:60]}…: no file has a name of more than 255 bytes. Correct it in the recipe")
+        return str((base / Path(path).expanduser()).resolve())
+
+    moved = relocated(recipe, placed)
     if recipe.model.path is not None:  # which may be of the hub
         moved = moved.model_copy(update={"model": moved.model.model_copy(update={"path": located(recipe.model.path, base)})})
     recipe = moved

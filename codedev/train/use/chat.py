@@ -19,7 +19,7 @@ from codedev.tokenize.chat.encoded import encode
 from codedev.tokenize.chat.render import Message, Template, render
 from codedev.tokenize.chat.templates import load_template
 from codedev.train.use.companions import TEMPLATE, own_template
-from codedev.train.use.generate import OnText, Opened, Sampling, Written, base_of, checked_ids, open_model, run_folders, write
+from codedev.train.use.generate import OnText, Opened, Sampling, Written, base_of, check_length, checked_ids, open_model, run_folders, write
 
 
 class Chat(NamedTuple):
@@ -62,6 +62,10 @@ def turn_marks(template: Template) -> frozenset[int]:
 
 def prompt_ids(chat: Chat, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> list[int]:
     """The tokens of a conversation up to where the model is to answer. InputError where the template refuses it or it is too long."""
+    try:
+        check_length(chat.opened, sum(len(str(message.get("content"))) for message in messages))
+    except InputError as error:
+        raise InputError(f"chat: the conversation is too long for the model: {error}") from None
     try:
         rendered = render(chat.template, messages, tools, add_generation_prompt=True, spans="none")
     except RenderError as error:

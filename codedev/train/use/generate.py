@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import torch
-from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
 from codedev import _recipe
 from codedev._errors import InputError, RecipeError
@@ -32,6 +32,15 @@ from codedev.train.use.stream import TextStream
 GENERATION = "generation_config.json"
 OnText = Callable[[str], None]
 Why = Literal["end", "stop", "length"]  # an end-of-text token, a stop string, max_new_tokens or the model's positions
+_SAMPLING = {
+    "do_sample": (0, 1),
+    "temperature": (1e-3, 1e3),
+    "top_p": (1e-6, 1.0),
+    "top_k": (0, 1 << 20),
+    "repetition_penalty": (0.1, 10.0),
+    "no_repeat_ngram_size": (0, 100),
+}
+_LONGEST = 1024  # characters of a token: the longest in use, of blanks, have 512
 _ROWS = 8  # prompts that are computed together
 _SORTED = 32  # times as many are read ahead, so that those of like length come together
 
@@ -107,10 +116,25 @@ def open_model(path: Path) -> Opened:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and learned:
         positions -= model.active_peft_config.num_virtual_tokens
-    defaults = model.generation_config
-    if defaults is not None:
-        defaults.stop_strings = None  # transformers wants a tokenizer of its own for them
+    model.generation_config = _plain(model.generation_config)
     return Opened(directory, model, vocabulary, device, frozenset(ends_of(model, directory)), positions, learned)
+
+
+def _plain(given: Any) -> Any:
+    """What a generation_config.json may say of sampling. The rest of it would load code, ask for a search that is none of ours, or fail."""
+    make: Any = GenerationConfig  # without types
+    config: Any = make()
+    for name, (low, high) in _SAMPLING.items():
+        value = getattr(given, name, None)
+        if (
+            isinstance(value, int | float)
+            and low <= value <= high
+            and (isinstance(value, int) or not name.endswith(("_id", "_size", "_k")))
+        ):
+            setattr(config, name, value)
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        setattr(config, name, getattr(given, name, None))
+    return config
 
 
 def ends_of(model: Any, directory: Path) -> list[int]:
@@ -132,10 +156,15 @@ def base_of(directory: Path) -> Path | None:
 def prompt_ids(opened: Opened, prompt: str) -> list[int]:
     """The tokens of a prompt: behind the token that begins a document. Special tokens in it are meant: a prompt is its writer's own."""
     vocabulary = opened.vocabulary
+    check_length(opened, len(prompt))
     if vocabulary.tokenizer is not None:
         vocabulary.tokenizer.encode_special_tokens = False
         try:
             ids = vocabulary.tokenizer.encode(prompt, add_special_tokens=False).ids
+        except BaseException as error:  # a panic of the library is no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            raise InputError(f"{vocabulary.path}: cannot encode the prompt: {str(error)[:200]}. Use another tokenizer") from None
         finally:
             vocabulary.tokenizer.encode_special_tokens = True
     else:
@@ -145,6 +174,14 @@ def prompt_ids(opened: Opened, prompt: str) -> list[int]:
     if not ids:
         raise InputError("generate: this tokenizer has no beginning-of-document token, so the prompt must not be empty")
     return checked_ids(opened, ids)
+
+
+def check_length(opened: Opened, characters: int) -> None:
+    """InputError for a text that is too long whatever its tokens are, before minutes are spent on finding out."""
+    if opened.positions is not None and characters > _LONGEST * opened.positions:
+        raise InputError(
+            f"{opened.directory}: a prompt of {characters:,} characters; the model has {opened.positions:,} positions for it. Shorten it"
+        )
 
 
 def checked_ids(opened: Opened, ids: list[int]) -> list[int]:
