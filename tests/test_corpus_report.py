@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -241,6 +242,31 @@ def test_figures_agree_with_brute_force(corpus: tuple[Path, dict[str, dict[str, 
     words = next(panel for panel in found["scores"]["panels"] if panel["name"] == "gopher.words")
     assert {"at": 10.0, "label": "bound 10"} in words["marks"]
     assert sum(words["series"][0]["counts"]) == len(kept)
+
+
+def test_moved_bounds_change_what_polars_counts(corpus: tuple[Path, dict[str, dict[str, list[dict[str, Any]]]]]) -> None:
+    root, _ = corpus
+    curves = {figure["id"]: figure["data"] for figure in report_data(root)["figures"]}["change"]["curves"]
+    kept = pl.read_parquet(root / "documents/**/*.parquet", missing_columns="insert")
+    dropped = pl.read_parquet(root / "dropped/**/*.parquet")
+    assert curves
+    for curve in curves:
+        column, bound = curve["column"], curve["bound"]
+        said = dropped.filter(stage=curve["stage"], reason=curve["reason"])["evidence"]
+        lost = pl.Series([json.loads(line)[column] for line in said if json.loads(line).get("bound") == bound], dtype=pl.Float64)
+        assert len(lost) == curve["dropped"] > 0
+        changes = []
+        for point, move in zip(curve["points"], (0.5, 0.8, 0.9, 1.1, 1.25, 2.0), strict=True):
+            at = point["at"]
+            assert bound * move * (1 - 1 / 128) < at <= bound * move
+            if curve["side"] == "at least":
+                counted = (lost >= at).sum() if move < 1 else -(kept[column] < at).sum()
+            else:
+                counted = (lost < at).sum() if move > 1 else -(kept[column] >= at).sum()
+            assert point["change"] == counted
+            changes.append(counted)
+        assert changes == sorted(changes, reverse=curve["side"] == "at least")
+        assert any(changes)
 
 
 def test_examples_are_those_whose_id_hashes_lowest(corpus: tuple[Path, dict[str, dict[str, list[dict[str, Any]]]]]) -> None:

@@ -45,6 +45,7 @@ _COLUMNS = {
     "dropped": {"id", "text", "origin", "stage", "reason", "evidence"},
     "errors": {"file", "offset", "member", "kind", "message", "raw"},
 }
+_BROKEN = r'^\{"(?<column>[^"]+)":\s*(?<value>[^,"{}\[\]]+),\s*"bound":\s*(?<bound>[^,"{}\[\]]+)\}$'
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # (task, arguments) -> results in any order, as an engine's Run
 
 
@@ -104,6 +105,15 @@ class Example(NamedTuple):
     cut: bool  # whether the document goes on after `text`
 
 
+class Bound(NamedTuple):
+    """A threshold as the evidence of the documents it dropped names it."""
+
+    stage: str
+    reason: str
+    column: str
+    bound: float
+
+
 @dataclass
 class Lengths:
     characters: Sketch = field(default_factory=Sketch)
@@ -153,6 +163,7 @@ class CorpusData:
     scores: dict[str, Sketch]  # lang_score and each q.* column -> values of the kept documents
     drop_examples: dict[tuple[str, str], list[Example]]  # (stage, reason)
     error_examples: dict[tuple[str, str], list[Example]]  # ("", kind)
+    refused: dict[Bound, Sketch] = field(default_factory=dict)  # the values for which documents were dropped
     near: NearAudit | None = None  # None: near-duplicates were not looked for, or not sampled
 
 
@@ -200,6 +211,8 @@ def gather(corpus: Path, run: Map = map) -> CorpusData:
             data.origins[name].merge(sums)
         for column, sketch in part.scores.items():
             data.scores.setdefault(column, Sketch()).merge(sketch)
+        for bound, sketch in part.refused.items():
+            data.refused.setdefault(bound, Sketch()).merge(sketch)
         if part.table in examples:
             data.rows[part.table][part.source] += part.rows
             examples[part.table].merge(part.examples)
@@ -301,6 +314,7 @@ class _Part:
     dropped: Lengths = field(default_factory=Lengths)
     origins: dict[str, TopSums] = field(default_factory=_origins)
     scores: dict[str, Sketch] = field(default_factory=dict)
+    refused: dict[Bound, Sketch] = field(default_factory=dict)
     examples: _Examples = field(default_factory=lambda: _Examples())
 
 
@@ -368,6 +382,7 @@ def _sums(frame: pl.DataFrame, column: str) -> Iterator[tuple[str | None, int, i
 
 def _add_dropped(part: _Part, batch: pa.RecordBatch) -> None:
     _lengths(batch["text"], part.dropped)
+    _add_refused(part, batch)
     keys = [value or "" for value in batch["id"].to_pylist()]
     for row, key in part.examples.candidates(keys, batch["stage"], batch["reason"]):
         text = batch["text"][row : row + 1]
@@ -385,6 +400,16 @@ def _add_dropped(part: _Part, batch: pa.RecordBatch) -> None:
                 cut=(pc.utf8_length(text)[0].as_py() or 0) > EXCERPT,
             ),
         )
+
+
+def _add_refused(part: _Part, batch: pa.RecordBatch) -> None:
+    """The values that broke a bound, by that bound, from evidence as stage.rule_filter writes it."""
+    seen = pl.col("evidence").str.extract_groups(_BROKEN)
+    frame = pl.DataFrame({name: pl.from_arrow(batch[name].cast(pa.string())) for name in ("stage", "reason", "evidence")})
+    numbers = [seen.struct.field(name).cast(pl.Float64, strict=False) for name in ("value", "bound")]
+    broken = frame.select("stage", "reason", seen.struct.field("column"), *numbers).drop_nulls()
+    for key, values in broken.group_by("stage", "reason", "column", "bound", maintain_order=True):
+        part.refused.setdefault(Bound._make(key), Sketch()).add(values["value"].to_numpy())
 
 
 def _add_errors(part: _Part, batch: pa.RecordBatch) -> None:

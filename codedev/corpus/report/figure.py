@@ -5,6 +5,7 @@ id, or null) and, in place of everything, `empty`: why there is nothing to show.
 
     tiles      tiles: [{label, value, unit, note, tone}]
     table      table: {caption, columns: [{title, unit}], rows: [[value]]}
+               of `change` also curves: [{stage, reason, column, bound, side, dropped, points: [{at, change}]}], all of them
     waterfall  sources: [{name, type, rows_in, rows_out, stages: [{stage, rows_in, rows_out, losses: [{name, count, tone}]}]}]
     examples   groups: [{name, place, count, share, tone, sources, examples: [{source, id, origin, said, text, cut}]}]
     bars       groups: [{name, note, unit, bars: [{label, value, share, note, tone}]}]

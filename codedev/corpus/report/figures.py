@@ -24,6 +24,8 @@ TOP = 15  # bars of a group; with many sources TOP_OF_MANY, to keep the page sma
 TOP_OF_MANY = 8
 MANY = 12  # sources
 NAMED = 4  # losses of a stage in the table; the figure's data has all
+MOVES = (0.5, 0.8, 0.9, 1.1, 1.25, 2.0)  # times a bound
+BOUNDS = 60  # thresholds in the table; bounds by language may be thousands
 QUOTED = 30  # drop reasons and error kinds that are shown with examples
 _BLANK = re.compile(r"(?:[^\S\n]*\n){3,}")  # lines that would fill an excerpt with nothing
 
@@ -187,6 +189,33 @@ def scores(data: CorpusData) -> Figure:
     return Figure("scores", "Scores", guide, "histogram", shown if panels else {"empty": "No stage scored a kept document."})
 
 
+def change(data: CorpusData) -> Figure:
+    """Documents that enter (+) or leave (-) when one bound alone moves by MOVES; exact at the edges that `curves` name."""
+    curves, rows = [], []
+    refused = sorted(data.refused.items(), key=lambda entry: (-entry[1].count, entry[0]))
+    for bound, lost in ((bound, lost) for bound, lost in refused if bound.bound > 0 and bound.column in data.scores):
+        kept, least = data.scores[bound.column], lost.high < bound.bound
+        points = []
+        for move in MOVES:
+            at, kept_below, kept_above = kept.split(bound.bound * move)
+            _, lost_below, lost_above = lost.split(bound.bound * move)
+            gained, given = (lost_above, kept_below) if least else (lost_below, kept_above)
+            points.append({"at": at, "change": gained if (move < 1) == least else -given})
+        side = "at least" if least else "below"
+        curves.append({**bound._asdict(), "side": side, "dropped": lost.count, "points": points})
+        moved = [point["change"] for point in points]
+        rows.append([bound.column.removeprefix("q."), side, bound.bound, f"{bound.stage}: {bound.reason}", lost.count, *moved])
+    columns = [("Score", "text"), ("Keeps", "text"), ("Bound", "number"), ("Reason", "text"), ("Drops", "count")]
+    columns += [(f"Bound × {move:g}", "count") for move in MOVES]
+    guide = (
+        "Each threshold that dropped a document, moved alone: a looser bound lets in at most so many of those that it was "
+        "the first to drop, a stricter one takes away the kept documents beyond it, whatever their kind or language. "
+        "Moved bounds are rounded down by less than 1 %."
+    )
+    shown: dict[str, Any] = {"curves": curves, "table": table("Documents that enter, or leave with a minus", columns, rows[:BOUNDS])}
+    return Figure("change", "What would change", guide, "table", shown if rows else {"empty": "No threshold dropped a document."})
+
+
 def concentration(data: CorpusData) -> Figure:
     names = {"domain": "Web domains", "repository": "Repositories", "file": "Files"}
     groups = [_bars(names[kind], sums, by="bytes", top=TOP) for kind, sums in data.origins.items() if sums.documents]
@@ -336,6 +365,7 @@ FIGURES: list[Callable[[CorpusData], Figure]] = [
     licences,
     lengths,
     scores,
+    change,
     concentration,
     balance,
 ]

@@ -55,6 +55,13 @@ class Sketch:
                 return min(max(_edge(cell), self.low), self.high)
         return None
 
+    def split(self, at: float) -> tuple[float, int, int]:
+        """(the edge less than 1/128 below `at` > 0, or at it; how many values are smaller than that edge; how many are not)."""
+        mantissa, exponent = math.frexp(at)
+        cell = (exponent + _OFFSET) * CELLS + int((mantissa - 0.5) * (2 * CELLS))
+        smaller = sum(count for other, count in self.cells.items() if other < cell)
+        return _edge(cell), smaller, self.count - smaller
+
     def octaves(self) -> dict[int | None, int]:
         """Counts of [2**k, 2**(k+1)) by k; of 0 by None. For values that are not negative."""
         counts: dict[int | None, int] = {}
