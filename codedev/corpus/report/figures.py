@@ -201,14 +201,14 @@ def change(data: CorpusData) -> Figure:
             _, lost_below, lost_above = lost.split(bound.bound * move)
             gained, given = (lost_above, kept_below) if least else (lost_below, kept_above)
             points.append({"at": at, "change": gained if (move < 1) == least else -given})
-        side = "at least" if least else "below"
+        side = "at least" if least else "at most"
         curves.append({**bound._asdict(), "side": side, "dropped": lost.count, "points": points})
         moved = [point["change"] for point in points]
         rows.append([bound.column.removeprefix("q."), side, bound.bound, f"{bound.stage}: {bound.reason}", lost.count, *moved])
     columns = [("Score", "text"), ("Keeps", "text"), ("Bound", "number"), ("Reason", "text"), ("Drops", "count")]
     columns += [(f"Bound × {move:g}", "count") for move in MOVES]
     guide = (
-        "Each threshold that dropped a document, moved alone: a looser bound lets in at most so many of those that it was "
+        "Each threshold above 0 that dropped a document, moved alone: a looser bound lets in at most so many of those that it was "
         "the first to drop, a stricter one takes away the kept documents beyond it, whatever their kind or language. "
         "Moved bounds are rounded down by less than 1 %."
     )
