@@ -490,6 +490,38 @@ def test_a_broken_expectation(run: Any, tmp_path: Path) -> None:
     assert run("corpus", "build", recipe, "--out", "c", "-q").code == 3  # and it breaks again
 
 
+def test_every_expectation_is_held_against_the_files(run: Any, tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl")
+    text = sum(len(json.loads(line)["text"].encode()) for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    holds = {
+        "max_drop": 0.0, "max_source_drop": 0.0, "max_error": 0.0, "max_contaminated": 0.0, "min_documents": 20, "min_bytes": text,
+        "min_tokens": text // 5, "bytes_per_token": 5.0, "languages": {"en": {"max": 0.0}, "unknown": {"min": 1.0, "max": 1.0}},
+        "licences": {"MIT": {"max": 0.0}, "unknown": {"min": 1.0}},
+    }  # fmt: skip
+    recipe = write_recipe(tmp_path, expect=holds)
+    built = run("corpus", "build", recipe, "--out", "c", "-q")
+    assert built.code == 0, built.err
+    figure = next(one for one in json.loads((tmp_path / "c/report/report.json").read_bytes())["figures"] if one["id"] == "expected")
+    rows = {row[0]: row[1:] for row in figure["data"]["table"]["rows"]}
+    assert rows["min_tokens"] == [text // 5, text // 5, True]
+    assert rows["max_source_drop of s"] == [0.0, 0.0, True]
+    assert rows["languages.unknown.min"] == [1.0, 1.0, True]
+    assert len(rows) == 12
+    for key, value, said in (
+        ("min_bytes", str(text + 1), f"min_bytes: {text} < {text + 1}"),
+        ("min_tokens", str(text), f"min_tokens: {text // 5} < {text}"),
+        ("languages.en", "{min: 0.5}", "languages.en.min: 0.0000 < 0.5"),
+        ("licences.unknown", "{max: 0.5}", "licences.unknown.max: 1.0000 > 0.5"),
+    ):
+        broken = run("corpus", "build", recipe, "--out", "c", "-q", "--set", f"expect.{key}={value}")
+        assert broken.code == 3
+        assert said in broken.err
+        assert "**broken**" in (tmp_path / "c/report/report.md").read_text()
+    wrong = run("corpus", "build", recipe, "--out", "c", "-q", "--set", "expect.languages.en={}")
+    assert wrong.code == 1
+    assert "give min, max or both" in wrong.err
+
+
 # -- hostile folders -----------------------------------------------------------------------------------------------------------------
 
 

@@ -118,7 +118,7 @@ def build(
             write_report(out)
         if not recipe.keep_work:
             shutil.rmtree(context.work)
-    check_expectations(recipe, manifest)
+    check_expectations(recipe, manifest, out)
     return manifest
 
 

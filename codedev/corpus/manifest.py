@@ -11,6 +11,7 @@ import orjson
 from codedev import __version__
 from codedev._errors import ExpectationError, RunError
 from codedev._run import content_key, file_hash
+from codedev.corpus.expect import expectations
 from codedev.corpus.plan import Plan
 from codedev.corpus.recipe import CorpusRecipe
 from codedev.corpus.unit import barriers, filters
@@ -125,16 +126,8 @@ def check_balance(manifest: dict[str, Any]) -> None:
         raise RunError(f"the parts do not hold what was counted: {counted} against {totals}. This is a bug in codedev; please report it")
 
 
-def check_expectations(recipe: CorpusRecipe, manifest: dict[str, Any]) -> None:
-    totals, expect = manifest["totals"], recipe.expect
-    records = max(totals["records"], 1)
-    shares = [
-        ("max_drop", totals["dropped"] / records),
-        ("max_error", totals["errors"] / records),
-        ("max_unknown_licence", totals["unknown_licence"] / max(totals["documents"], 1)),
-    ]
-    broken = [f"{name}: {share:.4f} > {bound}" for name, share in shares if (bound := getattr(expect, name)) is not None and share > bound]
-    if expect.min_documents is not None and totals["documents"] < expect.min_documents:
-        broken.append(f"min_documents: {totals['documents']} < {expect.min_documents}")
+def check_expectations(recipe: CorpusRecipe, manifest: dict[str, Any], corpus: Path) -> None:
+    """ExpectationError where the finished corpus breaks one."""
+    broken = [one.told for one in expectations(recipe.model_dump(mode="json"), manifest, corpus) if not one.holds]
     if broken:
         raise ExpectationError(f"the corpus is complete, but it breaks the recipe's expect: {'; '.join(broken)}. See the report")

@@ -275,13 +275,33 @@ class Dedup(Model):
     index: bool = False  # write what a later build needs to be compared with this corpus, 0.5 KB a document; else it reads the texts
 
 
+class Range(Model):
+    """A share of kept documents."""
+
+    min: float | None = Field(default=None, ge=0, le=1)
+    max: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _says(self) -> Range:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        return self
+
+
 class Expect(Model):
-    """Shares that must hold at the end of the run; a broken one fails it with exit code 3."""
+    """What must hold at the end of the run; a broken one fails it with exit code 3. See expect.py."""
 
     max_drop: float | None = Field(default=None, ge=0, le=1)  # of records
+    max_source_drop: float | None = Field(default=None, ge=0, le=1)  # of the records of each source
     max_error: float | None = Field(default=None, ge=0, le=1)  # of records
     max_unknown_licence: float | None = Field(default=None, ge=0, le=1)  # of kept documents
     min_documents: int | None = Field(default=None, ge=0)
+    min_bytes: int | None = Field(default=None, ge=0)  # of text
+    min_tokens: int | None = Field(default=None, ge=0)  # by bytes_per_token
+    bytes_per_token: float = Field(default=4.0, gt=0, le=1000)  # of your tokenizer on such text: `codedev tokenizer compare` tells
+    max_contaminated: float | None = Field(default=None, ge=0, le=1)  # of records in which `decontaminate` found a question
+    languages: dict[str, Range] = Field(default={})  # share of kept documents by language, `unknown` among them
+    licences: dict[str, Range] = Field(default={})  # the same by SPDX expression
 
 
 class CorpusRecipe(Model):

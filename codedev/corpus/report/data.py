@@ -28,6 +28,7 @@ import xxhash
 
 from codedev._errors import InputError
 from codedev._run import read_json
+from codedev.corpus.expect import Held, expectations, recipe_of
 from codedev.corpus.report.sketch import Sketch, TopSums
 from codedev.corpus.report.text import EXCERPT
 
@@ -164,6 +165,7 @@ class CorpusData:
     drop_examples: dict[tuple[str, str], list[Example]]  # (stage, reason)
     error_examples: dict[tuple[str, str], list[Example]]  # ("", kind)
     refused: dict[Bound, Sketch] = field(default_factory=dict)  # the values for which documents were dropped
+    expected: list[Held] = field(default_factory=list)  # what the recipe expects, and whether it holds
     near: NearAudit | None = None  # None: near-duplicates were not looked for, or not sampled
 
 
@@ -196,6 +198,7 @@ def gather(corpus: Path, run: Map = map) -> CorpusData:
             scores={},
             drop_examples={},
             error_examples={},
+            expected=expectations(recipe_of(corpus), manifest, corpus),
             near=_near(manifest.get("audit", {}).get("near")),
         )
         parts = {table: [str(part["path"]) for part in manifest["parts"].get(table, [])] for table in ("documents", "dropped", "errors")}

@@ -229,6 +229,15 @@ def concentration(data: CorpusData) -> Figure:
     return Figure("concentration", "Concentration", guide, "bars", {"groups": groups} if groups else _NOTHING_KEPT)
 
 
+def expected(data: CorpusData) -> Figure:
+    """What `expect:` of the recipe asks for."""
+    columns = [("Expectation", "text"), ("Bound", "number"), ("Found", "number"), ("", "verdict")]
+    rows: list[list[Any]] = [[one.name, one.bound, one.found, one.holds] for one in sorted(data.expected, key=lambda one: one.holds)]
+    guide = "What the recipe's expect: asks of this corpus. A broken one ends the build with exit code 3."
+    shown: dict[str, Any] = {"table": table("Expectations", columns, rows)} if rows else {"empty": "The recipe expects nothing."}
+    return Figure("expected", "Is it what was expected?", guide, "table", shown)
+
+
 def balance(data: CorpusData) -> Figure:
     columns = [("Check", "text"), ("Expected", "count"), ("Found", "count"), ("", "verdict"), ("Where it fails", "text")]
     guide = "Nothing may be lost in silence: the counters of the build against each other and against the rows counted in the files."
@@ -356,6 +365,7 @@ def _bounds(data: CorpusData) -> dict[str, list[float]]:
 
 FIGURES: list[Callable[[CorpusData], Figure]] = [
     headline,
+    expected,
     waterfall,
     drop_reasons,
     near_duplicates,
