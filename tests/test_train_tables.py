@@ -75,6 +75,9 @@ def base(tmp_path: Path, tokenizer: Path) -> Path:
     return tmp_path
 
 
+LONG = {"config": {**MODEL, "max_position_embeddings": 16384}}
+
+
 def sft(directory: str = "run", **changes: Any) -> Any:
     """`data` may hold less than all of it."""
     data = {"tables": "rows.jsonl", "tokenizer": "tokenizer", **changes.pop("data", {})}
@@ -140,7 +143,7 @@ def test_real_rows_are_the_tokens_of_transformers(base: Path, data_dir: Path, na
         rows += json.loads((data_dir / "instruction" / file).read_text())[:150]
     rows = [row for row in rows if row["output"].strip() and "### Response" not in json.dumps(row)]
     (base / "real.json").write_text(json.dumps(rows, ensure_ascii=False))
-    told, shards = made(base, data={"tables": "real.json", "template": name, "seq_len": 8192, "overlong": "error"})
+    told, shards = made(base, model=LONG, data={"tables": "real.json", "template": name, "seq_len": 8192, "overlong": "error"})
     want = by_transformers(base / "tokenizer", [messages_of(row) for row in rows], built_in(name), opening, closing)
     assert told["conversations"] == told["rows"] == len(rows) > 400
     assert learned(shards) == want
@@ -154,7 +157,7 @@ def test_real_conversations_with_tools(base: Path, data_dir: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     file = data_dir / "instruction/hiyouga__LLaMA-Factory/data/glaive_toolcall_en_demo.json"
-    told, shards = made(base, data={"tables": str(file), "seq_len": 16384, "overlong": "error"})
+    told, shards = made(base, model=LONG, data={"tables": str(file), "seq_len": 16384, "overlong": "error"})
     assert told["conversations"] == told["rows"] == len(json.loads(file.read_text()))
     plain = PreTrainedTokenizerFast.from_pretrained(str(base / "tokenizer"))
     corpus = pa.concat_tables(pq.read_table(path) for path in (base / "run/data/corpus/documents").rglob("*.parquet"))

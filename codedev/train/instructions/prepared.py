@@ -209,8 +209,11 @@ def listed(tables: tuple[TableRecipe, ...], folder: Path, look: Look) -> Listed:
     """The files of `tables`, whose names in the record start from `folder`."""
     sources, files, settings, size = [], {}, {}, 0
     for name, table in zip(names_of(tables), tables, strict=True):
-        extents = _tables_in(table, list(_extents(table.config(name), folder)), folder)
-        config = look(table, table.config(name), extents, folder)
+        found, config = list(_extents(table.config(name), folder)), table.config(name)
+        extents = _tables_in(table, found, folder)
+        if len(extents) < len(found):  # the build reads those alone too
+            config = config.model_copy(update={"paths": tuple(dict.fromkeys(extent.file for extent in extents))})
+        config = look(table, config, extents, folder)
         sources.append(config)
         files[name] = _files(extents)
         size += sum(extent.size for extent in extents)
