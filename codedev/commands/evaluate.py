@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,9 @@ def show(results: dict[str, Any]) -> None:
             if measured is not None and told["contamination"]["seen"]:
                 metric = next(iter(measured))
                 rows.append(_row(f"  {part} in training", metric, measured[metric]))
-    print_table(results["model"]["name"], ["task", "metric", "score", "95 %", "n"], rows)
+    name = results["model"]["name"]
+    shown = min(name, os.path.relpath(name), key=len) if os.path.isabs(name) else name
+    print_table(shown, ["task", "metric", "score", "95 %", "n"], rows)
     for name, told in results["tasks"].items():
         if (held := told.get("contamination")) is not None:
             asked = f"{held['seen']} of {told['questions']} questions are in the training corpora"
