@@ -40,6 +40,7 @@ from codedev.eval.tasks.asked import chosen
 from codedev.tokenize import documents
 from codedev.tokenize.build import tokenize_corpus
 from codedev.tokenize.recipe import TokenizeRecipe
+from codedev.tokenize.shards import open_shards
 from codedev.tokenize.train import train_tokenizer
 from codedev.train import TrainRecipe
 from codedev.train import run as train
@@ -131,7 +132,7 @@ def ablate(
 
 
 class _Steps:
-    """Counts steps, and says how long the others may take by those that were done."""
+    """Tells which of how many steps comes."""
 
     def __init__(self, count: int, told: Step) -> None:
         self.count, self.done, self.told = count, 0, told
@@ -172,7 +173,7 @@ def _held_out(asked: Asked) -> HeldOut:
     keeps: Counter[str] = Counter()
     trained: list[np.ndarray] = []
     for name in asked.variants:
-        held = _documents_of(asked.out / "shards" / name / "heldout")
+        held = pa.array(open_shards(asked.out / "shards" / name / "heldout").documents(), pa.string())
         for part in documents.open_corpus(asked.out / "corpora" / name).parts:
             for batch in documents.batches(part, ["id", "text", *BY]):
                 own = pc.is_in(batch.column("id").cast(pa.string()), held)
@@ -197,16 +198,6 @@ def _held_out(asked: Asked) -> HeldOut:
         for value in sorted({value for value in values if value is not None}) if len(set(values)) > 1 else ():
             domains[f"{column}={value}"] = np.array([one == value for one in values])
     return HeldOut([row["id"] for row in rows], [row["text"] for row in rows], domains, int(seen.sum()))
-
-
-def _documents_of(shards: Path) -> pa.Array:
-    held: set[str] = set()
-    for entry in read_json(shards / "manifest.json")["files"]:
-        with pa.memory_map(str(shards / entry["name"])) as source:
-            reader = pa.ipc.open_file(source)
-            for number in range(reader.num_record_batches):
-                held.update(pc.unique(reader.get_batch(number).column("segment_documents").flatten()).to_pylist())
-    return pa.array(sorted(held), pa.string())
 
 
 def _hashes(texts: pa.Array) -> np.ndarray:

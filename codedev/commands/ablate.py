@@ -9,23 +9,7 @@ import click
 
 from codedev.commands.options import JSON, PATH, QUIET, WORKERS, default_workers, print_json
 
-# Measured in the demo: two layers of this width at this rate reach the fewest bits in minutes of a CPU.
-_MODEL = {
-    "model": {
-        "config": {
-            "model_type": "llama",
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "num_key_value_heads": 3,
-            "initializer_range": 0.06,
-            "tie_word_embeddings": True,
-        }
-    },
-    "batch": {"rows": 4, "micro_rows": 4},
-    "optim": {"lr": 2e-3, "schedule": "wsd", "warmup": 0.05, "cooldown": 0.4},
-}
+_KEYS = ("model", "batch", "optim")  # of a train recipe
 
 
 @click.command("ablate")
@@ -103,7 +87,9 @@ def corpus_ablate(
 
 def _settings(train_recipe: Path | None) -> dict[str, Any]:
     if train_recipe is None:
-        return _MODEL
+        from codedev.demo.recipes import train  # measured: what learns most in minutes of a CPU
+
+        return {name: value for name, value in train().items() if name in _KEYS}
     from codedev._recipe import check, read
     from codedev.train import TrainRecipe
 
@@ -111,7 +97,7 @@ def _settings(train_recipe: Path | None) -> dict[str, Any]:
     whole = check({"stage": "pt", "data": {"shards": "shards"}, "run": {"dir": "run", "steps": 1}, **data}, TrainRecipe, str(train_recipe))
     if whole.stage != "pt" or whole.batch.rows is None:
         raise click.UsageError("--train: give a recipe of stage pt with batch.rows")
-    keys = {name: data[name] for name in ("model", "batch", "optim") if name in data}
+    keys = {name: data[name] for name in _KEYS if name in data}
     run = {name: value for name, value in (data.get("run") or {}).items() if name not in ("dir", "steps", "epochs", "seed")}
     return keys | ({"run": run} if run else {})
 

@@ -130,17 +130,12 @@ def _alignment(out: Path) -> None:
 
 def _gzip_bits(out: Path) -> float:
     """gzip -9 of each held-out document by itself, in bits per byte."""
-    import pyarrow as pa
     import pyarrow.dataset as ds
-    import pyarrow.ipc
 
     from codedev.eval.perplexity import gzip_bits_per_byte
+    from codedev.tokenize.shards import open_shards
 
-    held: set[str] = set()
-    for file in read_json(out / "shards" / "heldout" / "manifest.json")["files"]:
-        with pa.memory_map(str(out / "shards" / "heldout" / file["name"])) as source:
-            for row in pyarrow.ipc.open_file(source).read_all().column("segment_documents").to_pylist():
-                held.update(row)
+    held = open_shards(out / "shards" / "heldout").documents()
     parts = [str(out / "corpus" / part["path"]) for part in read_json(out / "corpus" / "manifest.json")["parts"]["documents"]]
     table = ds.dataset(parts).to_table(columns=["text"], filter=ds.field("id").isin(sorted(held)))
     return gzip_bits_per_byte(table.column("text").to_pylist())

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from codedev._errors import InputError
 from codedev._run import atomic_write, file_hash, read_json
@@ -194,6 +195,17 @@ class Shards(NamedTuple):
                 return entry["name"], self._read(entry["name"], row)
             row -= entry["rows"]
         raise InputError(f"{self.path}/manifest.json: its files hold fewer rows than it says. Run `codedev tokenize` again")
+
+    def documents(self) -> list[str]:
+        """The ids of the documents in the rows, each once, in their order; removed ones left out. Reads that column alone."""
+        found: dict[str, None] = {}
+        for entry in self.manifest["files"]:
+            with pa.memory_map(str(self.path / entry["name"])) as source:
+                reader = pa.ipc.open_file(source)
+                for number in range(reader.num_record_batches):
+                    found |= dict.fromkeys(pc.unique(reader.get_batch(number).column("segment_documents").flatten()).to_pylist())
+        found.pop("", None)
+        return list(found)
 
     def _read(self, name: str, row: int) -> dict[str, Any]:
         try:

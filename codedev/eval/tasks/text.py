@@ -54,17 +54,10 @@ def questions(task: TextTask) -> Asked:
         return _of_corpus(task, Path(task.corpus), None)
     shards = open_shards(Path(task.shards))
     corpus = Path(task.corpus) if task.corpus else (shards.path / shards.manifest["corpus"]["path"]).resolve()
-    wanted: dict[str, None] = {}
-    for entry in shards.manifest["files"]:
-        with pa.memory_map(str(shards.path / entry["name"])) as source:
-            reader = pa.ipc.open_file(source)
-            for number in range(reader.num_record_batches):
-                column = reader.get_batch(number).column("segment_documents")
-                wanted |= dict.fromkeys(pc.unique(column.flatten()).to_pylist())
-    wanted.pop("", None)  # removed
+    wanted = shards.documents()
     if not wanted:
         raise InputError(f"{task.name}: {task.shards} holds no document. Hold out more when you tokenize")
-    return _of_corpus(task, corpus, list(wanted))
+    return _of_corpus(task, corpus, wanted)
 
 
 def ask(task: TextTask, asked: Asked, at: range, lm: LM, progress: Progress) -> pa.Table:
