@@ -37,10 +37,10 @@ class Writer(NamedTuple):
     identity: str = "1"
 
     def continued(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[Continued]:
-        raise NotImplementedError
+        raise NotImplementedError  # tasks that are written ask for no log-probability: one that did would fail here
 
     def read(self, texts: Sequence[str], window: int, progress: Progress) -> list[Read]:
-        raise NotImplementedError
+        raise NotImplementedError  # nor for documents
 
     def write(self, prompts: Sequence[str], sampling: Sampling, progress: Progress, *, first: int = 0) -> list[list[Answer]]:
         found = []

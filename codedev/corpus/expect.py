@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
+from codedev import _recipe
 from codedev.corpus.recipe import Expect, Range
 
 UNKNOWN = "unknown"  # the name of no language or licence
@@ -65,8 +65,7 @@ def expectations(recipe: Mapping[str, Any], manifest: Mapping[str, Any], corpus:
 def recipe_of(corpus: Path) -> dict[str, Any]:
     """The corpus's recipe.yaml; empty where it has none."""
     file = corpus / "recipe.yaml"
-    recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return recipe if isinstance(recipe, dict) else {}
+    return _recipe.read(file) if file.is_file() else {}
 
 
 def _most(name: str, bound: float | None, found: float) -> list[Held]:
